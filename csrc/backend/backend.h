@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+//
+// A backend is a table of functions and tile sizes, one per instruction set, chosen once (select.cpp).
+//
+// The linker may merge inline functions of files compiled with different flags, and the program then dies with an
+// illegal instruction. So the instruction-set files (cpu/isa_*.cpp) include C headers, the intrinsics and our kernel
+// headers only, keep everything in an unnamed namespace, and export one constant: their table. A test runs nm over them.
+#pragma once
+#include "../layer/gemm.h"
+
+namespace fusedvae {
+
+struct Backend {
+    const char* name;
+    int groups_per_panel;  // widest panel, in kGroup columns
+
+    // Tiles of rows [b0, b1) and panels [p0, p1).
+    void (*forward)(const Forward&, int b0, int b1, int p0, int p1);
+    void (*dgrad)(const Dgrad&, int b0, int b1, int p0, int p1);
+    // Rows [k0, k1) of dW's panel p; the one with k0 == 0 also finishes the panel's bias (and variance) columns.
+    void (*wgrad)(const Wgrad&, int p, int k0, int k1);
+
+    // Prologue: n values of one row to float32, times factor.
+    void (*convert)(float* out, const void* in, RowType type, int64_t n, float factor);
+    // Index of the first value that is not finite, or outside [low, high]; n where there is none.
+    int64_t (*find_bad)(const float* values, int64_t n, float low, float high);
+    // Normals 0..Z-1 of `count` rows first_row.. of a stream: out (count, ld).
+    void (*normals)(float* out, ptrdiff_t ld, const Stream& stream, uint32_t first_row, int count, int Z);
+    // Sum of squares in double, in an order fixed by n.
+    double (*sum_squares)(const float* values, int64_t n);
+    // Register-only multiply-add loop: returns the floating-point operations done in `iterations`.
+    double (*fma_loop)(int64_t iterations, float* sink);
+};
+
+namespace cpu {
+extern const Backend kScalar, kAvx2, kAvx512, kNeon;  // each defined where its file is built
+}
+
+// The backend in use; throws std::invalid_argument where FUSEDVAE_BACKEND asks for what cannot run here.
+const Backend& backend();
+// By name; throws std::invalid_argument naming those available.
+const Backend& backend(const char* name);
+const char* available_backends();
+
+}  // namespace fusedvae

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+//
+// The one visible place where a backend is chosen: the first of the list below that this library holds and this
+// processor can run, or the one that FUSEDVAE_BACKEND names.
+//
+// Order by measurement of the whole training step (bench/step.py, AMD Zen 5, two threads, `mnist`): avx512 is about
+// 1.9 times avx2, which is about 5 times scalar. A processor whose AVX-512 lowers its clock would need a row of its own.
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "backend.h"
+#include "platform.h"
+
+namespace fusedvae {
+namespace {
+
+bool always() { return true; }
+#if defined(__x86_64__)
+bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+struct Candidate {
+    const Backend* backend;
+    bool (*runs_here)();
+};
+const Candidate kCandidates[] = {
+#if defined(__x86_64__)
+    {&cpu::kAvx512, has_avx512},
+    {&cpu::kAvx2, has_avx2},
+#elif defined(__aarch64__)
+    {&cpu::kNeon, always},
+#endif
+    {&cpu::kScalar, always},
+};
+
+const Backend& choose() {
+    const char* forced = platform::environment("FUSEDVAE_BACKEND");
+    if (forced && *forced) return backend(forced);
+    for (const Candidate& c : kCandidates)
+        if (c.runs_here()) return *c.backend;
+    return cpu::kScalar;
+}
+
+}  // namespace
+
+const char* available_backends() {
+    static const std::string names = [] {
+        std::string list;
+        for (const Candidate& c : kCandidates)
+            if (c.runs_here()) list += (list.empty() ? "" : ",") + std::string(c.backend->name);
+        return list;
+    }();
+    return names.c_str();
+}
+
+const Backend& backend(const char* name) {
+    for (const Candidate& c : kCandidates)
+        if (std::strcmp(c.backend->name, name) == 0 && c.runs_here()) return *c.backend;
+    throw std::invalid_argument("backend '" + std::string(name) + "' cannot run here; choose one of: " +
+                                available_backends());
+}
+
+const Backend& backend() {
+    static const Backend& chosen = choose();  // a throw leaves it unset: every call then reports the error again
+    return chosen;
+}
+
+}  // namespace fusedvae

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+//
+// Epilogues of the backward pass: dgrad's (act_grad, reparameterize_grad) and wgrad's (store, sgd, adam).
+#pragma once
+#include "../layer/gemm.h"
+#include "epilogue_forward.h"
+#include "inline.h"
+
+namespace fusedvae {
+namespace {
+
+// ---- act_grad: dx = (dY W^T) act' ----------------------------------------------------------------------------------------
+
+template <Activation A>
+FUSEDVAE_FN void finish_act_grad(const Dgrad& g, const Tile& t) {
+    for (int r = 0; r < t.m; ++r) {
+        const ptrdiff_t row = (t.b0 + r) * g.ld + t.c0;
+        for (int c = 0; c < t.w; c += kLanes)
+            store(g.dx + row + c, load(t.values + r * t.w + c) * slope_of<A>(load(g.saved + row + c)));
+    }
+}
+void act_grad(const Dgrad& g, const Tile& t) {
+    switch (g.activation) {
+        case Activation::identity: return finish_act_grad<Activation::identity>(g, t);
+        case Activation::relu: return finish_act_grad<Activation::relu>(g, t);
+        case Activation::leaky_relu: return finish_act_grad<Activation::leaky_relu>(g, t);
+        case Activation::elu: return finish_act_grad<Activation::elu>(g, t);
+        case Activation::gelu: return finish_act_grad<Activation::gelu>(g, t);
+        case Activation::silu: return finish_act_grad<Activation::silu>(g, t);
+        case Activation::tanh: return finish_act_grad<Activation::tanh>(g, t);
+        case Activation::sigmoid: return finish_act_grad<Activation::sigmoid>(g, t);
+        case Activation::softplus: return finish_act_grad<Activation::softplus>(g, t);
+    }
+}
+
+// ---- reparameterize_grad: dz to the head's pairs ---------------------------------------------------------------------------
+
+void reparameterize_grad(const Dgrad& g, const Tile& t) {
+    const int rest = g.K - t.c0, n = rest < t.w ? rest : t.w;
+    const int stored = g.ld / 2 - t.c0 < t.w ? (int)(g.ld / 2 - t.c0) : t.w;  // the head's own padding is narrower
+    constexpr int kWidth = kMaxWidth > kLanes ? kMaxWidth : kLanes;
+    float eps[kMaxRows * kWidth] = {};
+    tile_noise(eps, kWidth, g.noise, t.b0, t.m, t.c0, n);
+    const V half = set1(0.5f);
+    for (int r = 0; r < t.m; ++r) {
+        const float* head = g.head + (t.b0 + r) * g.ld + 2 * t.c0;
+        float mu[kWidth] = {}, logvar[kWidth] = {}, dmu[kWidth], dlogvar[kWidth];
+        for (int j = 0; j < n; ++j) mu[j] = head[2 * j], logvar[j] = head[2 * j + 1];
+        for (int j = 0; j < t.w; j += kLanes) {
+            V weight = set1(g.kl_weight);
+            if (g.dim_weight) weight = weight * load_part(g.dim_weight + t.c0 + j, valid_lanes(n, j));
+            const V dz = load(t.values + r * t.w + j), sigma = exp(half * load(logvar + j));
+            store(dmu + j, fma(weight, load(mu + j), dz));
+            const V from_z = dz * load(eps + r * kWidth + j) * sigma, from_kl = weight * fma(sigma, sigma, set1(-1.0f));
+            store(dlogvar + j, half * (from_z + from_kl));
+        }
+        float* dx = g.dx + (t.b0 + r) * g.ld + 2 * t.c0;
+        for (int j = 0; j < stored; ++j) dx[2 * j] = j < n ? dmu[j] : 0.0f, dx[2 * j + 1] = j < n ? dlogvar[j] : 0.0f;
+    }
+}
+
+// ---- store, sgd, adam ------------------------------------------------------------------------------------------------------
+
+FUSEDVAE_FN Slot at(const Slot& s, ptrdiff_t offset) {
+    return {s.value + offset, s.m ? s.m + offset : nullptr, s.v ? s.v + offset : nullptr,
+            s.gradient ? s.gradient + offset : nullptr};
+}
+
+// n (a multiple of kGroup) neighbouring parameters and their gradient. Definitions are PyTorch's: weight decay joins
+// the gradient (or, decoupled, shrinks the weight first), momentum starts at zero, Adam corrects both biases.
+FUSEDVAE_FN void finish_adam(const Update& u, const Slot& s, const float* gradient, int n) {
+    const V decay = set1(u.weight_decay), factor = set1(u.decay_factor), scale = set1(u.gradient_scale);
+    const V beta2 = set1(u.beta2), rest1 = set1(u.one_minus_beta1), rest2 = set1(u.one_minus_beta2);
+    const V step = set1(u.step_size), inv_bias2 = set1(u.inv_bias2), epsilon = set1(u.epsilon);
+    for (int i = 0; i < n; i += kLanes) {
+        const V w = load(s.value + i), g = fma(decay, w, load(gradient + i) * scale);
+        V m = load(s.m + i), v = load(s.v + i);
+        m = fma(rest1, g - m, m);
+        v = fma(rest2 * g, g, beta2 * v);
+        store(s.m + i, m);
+        store(s.v + i, v);
+        store(s.value + i, fnma(step, m / fma(sqrt(v), inv_bias2, epsilon), w * factor));
+    }
+}
+FUSEDVAE_FN void finish_sgd(const Update& u, const Slot& s, const float* gradient, int n) {
+    const V decay = set1(u.weight_decay), scale = set1(u.gradient_scale), lr = set1(u.lr), momentum = set1(u.momentum);
+    for (int i = 0; i < n; i += kLanes) {
+        const V w = load(s.value + i), g = fma(decay, w, load(gradient + i) * scale);
+        V direction = g;
+        if (s.m) {
+            const V m = fma(momentum, load(s.m + i), g);
+            store(s.m + i, m);
+            direction = u.nesterov ? fma(momentum, m, g) : m;
+        }
+        store(s.value + i, fnma(lr, direction, w));
+    }
+}
+FUSEDVAE_FN void finish_slot(const Wgrad& g, const Slot& s, const float* gradient, int n) {
+    if (g.epilogue == Epilogue::adam) return finish_adam(g.update, s, gradient, n);
+    if (g.epilogue == Epilogue::sgd) return finish_sgd(g.update, s, gradient, n);
+    for (int i = 0; i < n; i += kLanes) store(s.gradient + i, load(gradient + i));
+}
+
+// Rows k..k + m of the updated panel (width w, `block` its packed floats) into the transposed panels, (N, K).
+FUSEDVAE_FN void copy_transposed(const Wgrad& g, const float* block, int k, int m, int c0, int w) {
+    int p = 0;
+    while (g.panels_t.start[p + 1] <= k) ++p;
+    const int start = g.panels_t.start[p], width = g.panels_t.start[p + 1] - start;  // 8 | start: k..k + 8 lie in p
+    float* out = g.weight_t + (ptrdiff_t)start * g.N + (ptrdiff_t)c0 * width + (k - start);
+    const int columns = g.N - c0 < w ? g.N - c0 : w;
+    int c = 0;
+    if (m == 8)
+        for (; c + 8 <= columns; c += 8) transpose8(out + (ptrdiff_t)c * width, width, block + c, w);
+    for (; c < columns; ++c)
+        for (int r = 0; r < m; ++r) out[(ptrdiff_t)c * width + r] = block[r * w + c];
+}
+
+// The gradients that belong to the columns themselves: the bias, and a variance per feature.
+void finish_columns(const Wgrad& g, int c0, int w) {
+    float bias[kMaxWidth], log_variance[kMaxWidth];
+    for (int c = 0; c < w; c += kLanes) {
+        V total = set1(0.0f), squares = set1(0.0f);
+        if (g.from_gradient) {
+            store(bias + c, load(g.bias.gradient + c0 + c));
+            if (g.log_variance.value) store(log_variance + c, load(g.log_variance.gradient + c0 + c));
+            continue;
+        }
+        for (int b = 0; b < g.B; ++b) {
+            const V dy = load(g.dy + b * g.ld + c0 + c);
+            total = total + dy;
+            squares = fma(dy, dy, squares);
+        }
+        store(bias + c, total);
+        if (g.log_variance.value) {
+            // dy = scale (m - x) / var, so scale sum (m - x)^2 / var = var / scale * sum dy^2
+            V e;
+            const V variance = learned_variance(load(g.log_variance.value + c0 + c), set1(g.min_variance), &e);
+            const V rows = set1((float)g.B * g.scale);
+            const V gradient = set1(0.5f) * fnma(variance * set1(1.0f / g.scale), squares, rows) * (e / variance);
+            store(log_variance + c, keep_first(gradient, valid_lanes(g.N, c0 + c)));
+        }
+    }
+    finish_slot(g, at(g.bias, c0), bias, w);
+    if (g.log_variance.value) finish_slot(g, at(g.log_variance, c0), log_variance, w);
+}
+
+}  // namespace
+}  // namespace fusedvae

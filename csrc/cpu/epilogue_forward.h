@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+//
+// Epilogues of the forward pass. Each finishes a tile of m rows and w columns, rows b0.. of the batch and columns c0.. of
+// the layer: adds the bias, applies its formula, stores what the next layer and the backward pass read. Heads that hold
+// pairs have a mean in column 2j and its log-variance in column 2j + 1.
+#pragma once
+#include "../layer/gemm.h"
+#include "inline.h"
+
+namespace fusedvae {
+namespace {
+
+constexpr int kMaxWidth = kWidest * kGroup;
+constexpr int kMaxPairs = (kMaxWidth / 2 + kLanes - 1) / kLanes * kLanes;  // whole registers: 24 pairs take 32
+
+struct Tile {
+    float* values;  // (m, w)
+    int b0, m, c0, w;
+};
+
+FUSEDVAE_FN int valid_lanes(int columns, int c) {
+    const int rest = columns - c;
+    return rest >= kLanes ? kLanes : rest > 0 ? rest : 0;
+}
+FUSEDVAE_FN V keep_first(V a, int n) {  // lanes from n on become zero
+    float lanes[kLanes];
+    store(lanes, a);
+    return load_part(lanes, n);
+}
+
+// ---- linear_act: y = act(x W + b) ------------------------------------------------------------------------------------
+
+template <Activation A>
+FUSEDVAE_FN void finish_linear_act(const Forward& f, const Tile& t) {
+    for (int r = 0; r < t.m; ++r) {
+        const ptrdiff_t row = (t.b0 + r) * f.ld + t.c0;
+        for (int c = 0; c < t.w; c += kLanes) {
+            const int n = valid_lanes(f.stored, t.c0 + c);
+            if (n == 0) break;
+            V slope = set1(1.0f);
+            const V y = activate<A>(load(t.values + r * t.w + c) + load(f.bias + t.c0 + c), &slope);
+            if (n == kLanes) {
+                store(f.y + row + c, y);
+                if (f.slope) store(f.slope + row + c, slope);
+            } else {
+                store_part(f.y + row + c, y, n);
+                if (f.slope) store_part(f.slope + row + c, slope, n);
+            }
+        }
+    }
+}
+void linear_act(const Forward& f, const Tile& t) {
+    switch (f.activation) {
+        case Activation::identity: return finish_linear_act<Activation::identity>(f, t);
+        case Activation::relu: return finish_linear_act<Activation::relu>(f, t);
+        case Activation::leaky_relu: return finish_linear_act<Activation::leaky_relu>(f, t);
+        case Activation::elu: return finish_linear_act<Activation::elu>(f, t);
+        case Activation::gelu: return finish_linear_act<Activation::gelu>(f, t);
+        case Activation::silu: return finish_linear_act<Activation::silu>(f, t);
+        case Activation::tanh: return finish_linear_act<Activation::tanh>(f, t);
+        case Activation::sigmoid: return finish_linear_act<Activation::sigmoid>(f, t);
+        case Activation::softplus: return finish_linear_act<Activation::softplus>(f, t);
+    }
+}
+
+// ---- noise -----------------------------------------------------------------------------------------------------------
+
+// Normals of rows row0.. and groups group0.. (four normals each) of a stream: out (m, 4 * groups) with row stride ld.
+// Lanes run over (row, group) together, so that narrow latents fill them too.
+void draw(float* out, ptrdiff_t ld, const Stream& stream, uint32_t row0, int m, uint32_t group0, int groups, int Z) {
+    const int total = m * groups;
+    for (int first = 0; first < total; first += kLanes) {
+        uint32_t index[kLanes], row[kLanes];
+        for (int lane = 0, r = first / groups, g = first % groups; lane < kLanes; ++lane) {
+            index[lane] = group0 + (uint32_t)g;
+            row[lane] = row0 + (uint32_t)r;
+            if (++g == groups) g = 0, ++r;
+        }
+        U words[4];
+        philox(uload(index), uload(row), uset1(stream.step), uset1(stream.step_purpose), stream, words);
+        V n[4];
+        normal_pair(words[0], words[1], &n[0], &n[1]);
+        normal_pair(words[2], words[3], &n[2], &n[3]);
+        float normals[4][kLanes];
+        for (int i = 0; i < 4; ++i) store(normals[i], n[i]);
+        for (int lane = 0; lane < kLanes && first + lane < total; ++lane) {
+            const int j = 4 * (int)(index[lane] - group0);
+            float* o = out + (ptrdiff_t)(row[lane] - row0) * ld + j;
+            for (int i = 0; i < 4 && 4 * (int)group0 + j + i < Z; ++i) o[i] = normals[i][lane];
+        }
+    }
+}
+void normals(float* out, ptrdiff_t ld, const Stream& stream, uint32_t first_row, int count, int Z) {
+    draw(out, ld, stream, first_row, count, 0, (Z + 3) / 4, Z);
+}
+
+// The noise of a tile's rows and latent dimensions j0..j0 + n (j0 a multiple of 8), n <= dimensions <= ld.
+FUSEDVAE_FN void tile_noise(float* eps, int ld, const Noise& noise, int b0, int m, int j0, int n) {
+    if (noise.given) {
+        for (int r = 0; r < m; ++r)
+            for (int j = 0; j < n; ++j) eps[r * ld + j] = noise.given[(b0 + r) * noise.given_stride + j0 + j];
+    } else if (n > 0) {
+        draw(eps, ld, noise.stream, noise.first_row + (uint32_t)b0, m, (uint32_t)j0 / 4, (n + 3) / 4, j0 + n);
+    }
+}
+
+// Pairs (even, odd) of one row of w columns; the last register's lanes past w / 2 are zero.
+FUSEDVAE_FN void split_pairs(const float* pairs, int w, float* even, float* odd) {
+    for (int j = 0; j < w / 2; ++j) even[j] = pairs[2 * j], odd[j] = pairs[2 * j + 1];
+    for (int j = w / 2; j % kLanes; ++j) even[j] = odd[j] = 0.0f;
+}
+
+// ---- reparameterize_kl: z = mu + e^(logvar / 2) eps, KL per row ---------------------------------------------------------
+
+void reparameterize_kl(const Forward& f, const Tile& t, int panel) {
+    const int j0 = t.c0 / 2, d = t.w / 2, rest = f.N / 2 - j0, n = rest < d ? rest : d;  // dimensions of this tile
+    float eps[kMaxRows * kMaxPairs] = {};
+    tile_noise(eps, kMaxPairs, f.noise, t.b0, t.m, j0, n);
+    for (int r = 0; r < t.m; ++r) {
+        float* head = f.head + (t.b0 + r) * f.ld + t.c0;
+        for (int c = 0; c < t.w; c += kLanes) store(head + c, load(t.values + r * t.w + c) + load(f.bias + t.c0 + c));
+        float mu[kMaxPairs], logvar[kMaxPairs], z[kMaxPairs];
+        split_pairs(head, t.w, mu, logvar);
+        V kl = set1(0.0f);  // padded columns are zero and have KL 0
+        for (int j = 0; j < d; j += kLanes) {
+            const V m = load(mu + j), lv = load(logvar + j), sigma = exp(set1(0.5f) * lv);
+            store(z + j, fma(sigma, load(eps + r * kMaxPairs + j), m));
+            kl = kl + kl_term(m, lv, sigma * sigma);
+        }
+        for (int j = 0; j < n; ++j) f.z[(t.b0 + r) * f.ld_z + j0 + j] = z[j];
+        f.partial[(t.b0 + r) * f.panels.count + panel] = sum(kl);
+    }
+}
+
+// ---- likelihoods: nll per row, and its gradient --------------------------------------------------------------------------
+
+// Runs term(row, c, x, target, &gradient) over a tile with one output per feature.
+template <class Term>
+FUSEDVAE_FN void finish_likelihood(const Forward& f, const Tile& t, int panel, Term term) {
+    const V scale = set1(f.scale);
+    for (int r = 0; r < t.m; ++r) {
+        const float* target = f.target[t.b0 + r] + t.c0;
+        float* dy = f.dy ? f.dy + (t.b0 + r) * f.ld + t.c0 : nullptr;
+        V nll = set1(0.0f);
+        for (int c = 0; c < t.w; c += kLanes) {
+            const int n = valid_lanes(f.N, t.c0 + c);
+            const V x = load(t.values + r * t.w + c) + load(f.bias + t.c0 + c);
+            V gradient;
+            if (n == kLanes) {
+                nll = nll + term(c, x, load(target + c), &gradient);
+                gradient = gradient * scale;
+            } else {  // the last columns: nothing past the target's end is read, padded columns count for nothing
+                nll = nll + keep_first(term(c, x, load_part(target + c, n), &gradient), n);
+                gradient = keep_first(gradient * scale, n);
+            }
+            if (dy) store(dy + c, gradient);
+        }
+        f.partial[(t.b0 + r) * f.panels.count + panel] = sum(nll);
+    }
+}
+
+void bernoulli_nll(const Forward& f, const Tile& t, int panel) {
+    finish_likelihood(f, t, panel, [](int, V x, V target, V* d) __attribute__((always_inline)) {
+        return bernoulli_term(x, target, d);
+    });
+}
+
+void gaussian_nll(const Forward& f, const Tile& t, int panel) {
+    // per column, shared by the tile's rows
+    float inverse[kMaxWidth], log_of[kMaxWidth];
+    for (int c = 0; c < t.w; c += kLanes) {
+        V e, variance = set1(f.fixed_variance);
+        if (f.log_variance) variance = learned_variance(load(f.log_variance + t.c0 + c), set1(f.min_variance), &e);
+        store(inverse + c, set1(1.0f) / variance);
+        store(log_of + c, log(variance));
+    }
+    finish_likelihood(f, t, panel, [&](int c, V x, V target, V* d) __attribute__((always_inline)) {
+        return gaussian_term(x, target, load(inverse + c), load(log_of + c), d);
+    });
+}
+
+// Columns are pairs (mean, log-variance); the target has one value for each pair.
+void gaussian_element_nll(const Forward& f, const Tile& t, int panel) {
+    const int j0 = t.c0 / 2, d = t.w / 2;
+    const V scale = set1(f.scale), half = set1(0.5f);
+    for (int r = 0; r < t.m; ++r) {
+        float row[kMaxWidth], mean[kMaxPairs], logvar[kMaxPairs], dmean[kMaxPairs], dlogvar[kMaxPairs];
+        for (int c = 0; c < t.w; c += kLanes) store(row + c, load(t.values + r * t.w + c) + load(f.bias + t.c0 + c));
+        split_pairs(row, t.w, mean, logvar);
+        const float* target = f.target[t.b0 + r] + j0;
+        V nll = set1(0.0f);
+        for (int j = 0; j < d; j += kLanes) {
+            const int n = valid_lanes(f.N / 2 - j0 < d ? f.N / 2 - j0 : d, j);
+            const V x = n == kLanes ? load(target + j) : load_part(target + j, n);
+            V e, dm;
+            const V variance = learned_variance(load(logvar + j), set1(f.min_variance), &e), inverse = set1(1.0f) / variance;
+            const V term = gaussian_term(load(mean + j), x, inverse, log(variance), &dm);
+            // d nll / d logvar = (1 - (x - m)^2 / var) e^logvar / var / 2
+            const V dlv = half * fnma(dm * dm, variance, set1(1.0f)) * (e * inverse);
+            nll = nll + (n == kLanes ? term : keep_first(term, n));
+            store(dmean + j, n == kLanes ? dm * scale : keep_first(dm * scale, n));
+            store(dlogvar + j, n == kLanes ? dlv * scale : keep_first(dlv * scale, n));
+        }
+        f.partial[(t.b0 + r) * f.panels.count + panel] = sum(nll);
+        if (f.dy) {
+            float* dy = f.dy + (t.b0 + r) * f.ld + t.c0;
+            for (int j = 0; j < d; ++j) dy[2 * j] = dmean[j], dy[2 * j + 1] = dlogvar[j];
+        }
+    }
+}
+
+}  // namespace
+}  // namespace fusedvae

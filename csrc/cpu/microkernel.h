@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+//
+// The micro-kernel: one register tile, tile (MR, NV * kLanes) = A (MR, depth) . B (depth, NV * kLanes).
+//
+//     a: row pointers               b: panel of packed weights, or rows of dY
+//       rows[i] -> k ....             k=0  | b0 b1 b2 |  <- ldb floats to the next k
+//                                     k=1  | b0 b1 b2 |
+//
+// forward and dgrad read a[i][k]; wgrad reads the same kind of rows transposed, a[k][i]. Each element is one chain of
+// multiply-adds over k in order, whatever MR and NV are. The tile is left in L1 for the epilogue.
+#pragma once
+#include "../layer/gemm.h"
+#include "inline.h"
+
+namespace fusedvae {
+namespace {
+
+enum class Walk { along, across };  // A's rows run along k, or across it
+
+template <Walk kWalk, int MR, int NV>
+void product(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth) {
+    V sum_of[MR][NV];
+    for (int i = 0; i < MR; ++i)
+        for (int j = 0; j < NV; ++j) sum_of[i][j] = set1(0.0f);
+    const float* row[MR];
+    if constexpr (kWalk == Walk::along)
+        for (int i = 0; i < MR; ++i) row[i] = rows[first + i];
+
+#pragma GCC unroll 2
+    for (int k = 0; k < depth; ++k, b += ldb) {
+        if constexpr (kWalk == Walk::across)
+            for (int i = 0; i < MR; ++i) row[i] = rows[k] + first + i;
+        const ptrdiff_t at = kWalk == Walk::along ? k : 0;
+        // The shorter side stays in registers while the other passes by: MR * NV + min(MR, NV) + 1 must fit.
+        if constexpr (NV <= MR) {
+            V right[NV];
+            for (int j = 0; j < NV; ++j) right[j] = load(b + j * kLanes);
+            for (int i = 0; i < MR; ++i) {
+                const V left = set1(row[i][at]);
+                for (int j = 0; j < NV; ++j) sum_of[i][j] = fma(left, right[j], sum_of[i][j]);
+            }
+        } else {
+            V left[MR];
+            for (int i = 0; i < MR; ++i) left[i] = set1(row[i][at]);
+            for (int j = 0; j < NV; ++j) {
+                const V right = load(b + j * kLanes);
+                for (int i = 0; i < MR; ++i) sum_of[i][j] = fma(left[i], right, sum_of[i][j]);
+            }
+        }
+    }
+    for (int i = 0; i < MR; ++i)
+        for (int j = 0; j < NV; ++j) store(tile + (i * NV + j) * kLanes, sum_of[i][j]);
+}
+
+using Product = void (*)(float*, const float* const*, int, const float*, ptrdiff_t, int);
+
+// Tile heights: the tallest tile whose accumulators fit the register file, for a panel of `groups` kGroup columns.
+template <Walk kWalk, int kGroups>
+struct Heights {
+    static constexpr int NV = kGroups * kGroup / kLanes;
+    static constexpr Product of[kMaxRows + 1] = {
+        nullptr,
+        product<kWalk, 1, NV>,
+        product<kWalk, 2, NV>,
+        kTallest[kGroups] >= 3 ? product<kWalk, kTallest[kGroups] >= 3 ? 3 : 1, NV> : nullptr,
+        kTallest[kGroups] >= 4 ? product<kWalk, kTallest[kGroups] >= 4 ? 4 : 1, NV> : nullptr,
+        kTallest[kGroups] >= 5 ? product<kWalk, kTallest[kGroups] >= 5 ? 5 : 1, NV> : nullptr,
+        kTallest[kGroups] >= 6 ? product<kWalk, kTallest[kGroups] >= 6 ? 6 : 1, NV> : nullptr,
+        kTallest[kGroups] >= 7 ? product<kWalk, kTallest[kGroups] >= 7 ? 7 : 1, NV> : nullptr,
+        kTallest[kGroups] >= 8 ? product<kWalk, kTallest[kGroups] >= 8 ? 8 : 1, NV> : nullptr,
+    };
+};
+
+template <Walk kWalk>
+Product product_for(int groups, int height) {
+    if constexpr (kWidest >= 3)
+        if (groups == 3) return Heights<kWalk, 3>::of[height];
+    if constexpr (kWidest >= 2)
+        if (groups == 2) return Heights<kWalk, 2>::of[height];
+    return Heights<kWalk, 1>::of[height];
+}
+
+}  // namespace
+}  // namespace fusedvae

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+//
+// The three passes over tiles: product, then epilogue while the tile is in L1. An isa_*.cpp file includes its simd
+// header, says its tile sizes (kWidest, kTallest), includes this file, and defines its table.
+#pragma once
+#include "../backend/backend.h"
+#include "../layer/formulas.h"
+#include "epilogue_backward.h"
+#include "epilogue_forward.h"
+#include "microkernel.h"
+#include "prologue.h"
+
+namespace fusedvae {
+namespace {
+
+constexpr int kRowBlock = 128;  // rows that stay in the second-level cache while the panels pass by
+
+// Calls tile(values, b, m, panel, c0, w) for every register tile of rows [b0, b1) and panels [p0, p1). Rows are shared
+// evenly among the tiles of a block, so that 20 rows make 7 + 7 + 6 and not 8 + 8 + 4.
+template <class Finish>
+FUSEDVAE_FN void for_each_tile(const float* const* rows, const float* packed, Panels panels, int depth, int b0, int b1,
+                               int p0, int p1, Finish finish) {
+    alignas(64) float values[kMaxRows * kMaxWidth];
+    for (int block = b0; block < b1; block += kRowBlock) {
+        const int end = block + kRowBlock < b1 ? block + kRowBlock : b1;
+        for (int p = p0; p < p1; ++p) {
+            const int c0 = panels.start[p], w = panels.start[p + 1] - c0, groups = w / kGroup;
+            const int tiles = (end - block + kTallest[groups] - 1) / kTallest[groups];
+            for (int t = 0, b = block; t < tiles; ++t) {
+                const int m = (end - b) / (tiles - t);
+                product_for<Walk::along>(groups, m)(values, rows, b, packed + (ptrdiff_t)c0 * depth, w, depth);
+                finish(Tile{values, b, m, c0, w}, p);
+                b += m;
+            }
+        }
+    }
+}
+
+void forward(const Forward& f, int b0, int b1, int p0, int p1) {
+    const auto run = [&](auto epilogue) __attribute__((always_inline)) {
+        for_each_tile(f.rows, f.weight, f.panels, f.K, b0, b1, p0, p1, epilogue);
+    };
+    switch (f.epilogue) {
+        case Epilogue::linear_act: return run([&](const Tile& t, int) { linear_act(f, t); });
+        case Epilogue::reparameterize_kl: return run([&](const Tile& t, int p) { reparameterize_kl(f, t, p); });
+        case Epilogue::bernoulli_nll: return run([&](const Tile& t, int p) { bernoulli_nll(f, t, p); });
+        case Epilogue::gaussian_nll: return run([&](const Tile& t, int p) { gaussian_nll(f, t, p); });
+        case Epilogue::gaussian_element_nll: return run([&](const Tile& t, int p) { gaussian_element_nll(f, t, p); });
+        default: return;  // the other entries of the list belong to the other passes
+    }
+}
+
+void dgrad(const Dgrad& g, int b0, int b1, int p0, int p1) {
+    const bool act = g.epilogue == Epilogue::act_grad;
+    for_each_tile(g.rows, g.weight_t, g.panels, g.N, b0, b1, p0, p1, [&](const Tile& t, int) {
+        if (act) return act_grad(g, t);
+        reparameterize_grad(g, t);
+    });
+}
+
+// dW's rows in blocks of eight: the transposed copy moves 8 x 8 floats at a time.
+void wgrad(const Wgrad& g, int p, int k0, int k1) {
+    alignas(64) float values[8 * kMaxWidth];
+    const int c0 = g.panels.start[p], w = g.panels.start[p + 1] - c0, groups = w / kGroup;
+    for (int k = k0; k < k1; k += 8) {
+        const int m = k1 - k < 8 ? k1 - k : 8;
+        const ptrdiff_t offset = (ptrdiff_t)c0 * g.K + (ptrdiff_t)k * w;
+        const Slot slot = at(g.weight, offset);
+        if (g.from_gradient) {
+            finish_slot(g, slot, slot.gradient, m * w);
+        } else {
+            const int tiles = (m + kTallest[groups] - 1) / kTallest[groups];
+            for (int t = 0, r = 0; t < tiles; ++t) {
+                const int height = (m - r) / (tiles - t);
+                product_for<Walk::across>(groups, height)(values + r * w, g.rows, k + r, g.dy + c0, g.ld, g.B);
+                r += height;
+            }
+            finish_slot(g, slot, values, m * w);
+        }
+        if (g.weight_t) copy_transposed(g, slot.value, k, m, c0, w);
+    }
+    if (k0 == 0) finish_columns(g, c0, w);
+}
+
+// Eight running sums: an order that n alone decides.
+double sum_squares(const float* values, int64_t n) {
+    double sums[8] = {};
+    for (int64_t i = 0; i < n; ++i) sums[i % 8] += (double)values[i] * (double)values[i];
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
+// The arithmetic peak: twelve independent chains, enough to cover the latency of every FMA unit in use today.
+double fma_loop(int64_t iterations, float* sink) {
+    constexpr int kChains = 12;
+    V chain[kChains];
+    for (int i = 0; i < kChains; ++i) chain[i] = set1((float)i);
+    const V a = set1(0.999f), b = set1(0.001f);
+    for (int64_t i = 0; i < iterations; ++i)
+        for (int j = 0; j < kChains; ++j) chain[j] = fma(chain[j], a, b);
+    V total = chain[0];
+    for (int j = 1; j < kChains; ++j) total = total + chain[j];
+    *sink = sum(total);
+    return 2.0 * kChains * kLanes * (double)iterations;
+}
+
+}  // namespace
+}  // namespace fusedvae
+
+#define FUSEDVAE_DEFINE_BACKEND(symbol, text)                                                                     \
+    namespace fusedvae::cpu {                                                                                      \
+    const Backend symbol = {text,    kWidest, forward,     dgrad,   wgrad, convert, find_bad,                       \
+                            normals, sum_squares, fma_loop};                                                        \
+    }

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fusedvae: trains and serves variational autoencoders. This is the C API, the library's only ABI promise (from 1.0 on;
+ * until then compare fvae_abi_version() with FVAE_ABI_VERSION).
+ *
+ *     fvae_model* model = NULL;
+ *     if (fvae_model_load("model.safetensors", &model) != FVAE_OK) { fputs(fvae_last_error(), stderr); return 1; }
+ *     fvae_array x = fvae_array_default();
+ *     x.data = rows; x.dtype = FVAE_FLOAT32; x.rows = n; x.columns = 784;
+ *     fvae_model_elbo(model, &x, 1, 0, scores);          // (n) nats per row, higher is better
+ *     fvae_model_free(model);
+ *
+ * Every function that can fail returns a status; fvae_last_error() then holds one sentence for this thread: what was
+ * expected, what came, how to fix it. A call that fails before its first training step leaves its arguments untouched.
+ * Letters: n rows, D data width, Z latent width, S Monte-Carlo samples. Terms are in nats per row, summed over features,
+ * constants included; loss = reconstruction + beta * KL; elbo = -(reconstruction + KL).
+ *
+ * Threads: functions on a `const fvae_model*` may run at the same time on one model. Functions on a trainer, and those
+ * that change a model, need that one handle for themselves, except that a model may be read while its trainer runs.
+ */
+#ifndef FUSEDVAE_FUSEDVAE_H
+#define FUSEDVAE_FUSEDVAE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32) && defined(FUSEDVAE_SHARED)
+#if defined(FUSEDVAE_BUILDING)
+#define FVAE_API __declspec(dllexport)
+#else
+#define FVAE_API __declspec(dllimport)
+#endif
+#elif defined(__GNUC__)
+#define FVAE_API __attribute__((visibility("default")))
+#else
+#define FVAE_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FVAE_ABI_VERSION 1
+
+typedef enum fvae_status {
+    FVAE_OK = 0,
+    FVAE_INVALID_ARGUMENT = 1, /* a value the caller can change */
+    FVAE_TYPE_ERROR = 2,       /* a dtype the library does not read */
+    FVAE_OUT_OF_MEMORY = 3,
+    FVAE_IO_ERROR = 4, /* the system refused; the message holds its reason */
+    FVAE_NOT_FOUND = 5,
+    FVAE_PERMISSION_DENIED = 6,
+    FVAE_BAD_FILE = 7,   /* truncated, corrupted or foreign file */
+    FVAE_NON_FINITE = 8, /* the loss became infinite or NaN; the message names the step */
+    FVAE_STOPPED = 9,    /* a callback returned FVAE_CALLBACK_ERROR */
+    FVAE_RUNTIME_ERROR = 10
+} fvae_status;
+
+/* The message of this thread's latest failure; "" before the first. Valid until this thread's next failure. */
+FVAE_API const char* fvae_last_error(void);
+FVAE_API const char* fvae_version(void);
+FVAE_API uint32_t fvae_abi_version(void);
+
+/* The backend in use ("avx512", "avx2", "neon", "scalar"): the machine's best, or what FUSEDVAE_BACKEND forces.
+ * A forced one this machine cannot run is an error. */
+FVAE_API fvae_status fvae_backend(const char** name);
+/* Comma-separated names of the backends that this library holds and this machine can run. */
+FVAE_API const char* fvae_available_backends(void);
+/* Threads that trainings and scorings use when they do not say: at first the cores this process may use. */
+FVAE_API int32_t fvae_num_threads(void);
+FVAE_API fvae_status fvae_set_num_threads(int32_t threads);
+/* Sustained single-precision multiply-add rate of `threads` cores, in GFLOP/s: a register-only loop of about `seconds`. */
+FVAE_API fvae_status fvae_measure_peak(int32_t threads, double seconds, double* gflops);
+
+/* ---- data ------------------------------------------------------------------------------------------------------- */
+
+typedef enum fvae_dtype {
+    FVAE_FLOAT32 = 0,
+    FVAE_FLOAT64 = 1,
+    FVAE_FLOAT16 = 2,
+    FVAE_UINT8 = 3, /* read as value * config.uint8_scale */
+    FVAE_BOOL = 4
+} fvae_dtype;
+
+/* Rows of numbers that the caller owns; never copied whole, never written. */
+typedef struct fvae_array {
+    size_t struct_size;
+    const void* data;
+    fvae_dtype dtype;
+    int64_t rows;
+    int64_t columns;    /* neighbouring in memory */
+    int64_t row_stride; /* bytes from one row to the next; 0: rows are neighbours too */
+    int32_t streamed;   /* nonzero: too large to read ahead (a memory map); values are checked batch by batch */
+} fvae_array;
+FVAE_API fvae_array fvae_array_default(void);
+
+/* ---- model ------------------------------------------------------------------------------------------------------ */
+
+typedef enum fvae_activation {
+    FVAE_IDENTITY = 0,
+    FVAE_RELU = 1,
+    FVAE_LEAKY_RELU = 2, /* slope 0.01 */
+    FVAE_ELU = 3,        /* alpha 1 */
+    FVAE_GELU = 4,       /* exact: x * Phi(x) */
+    FVAE_SILU = 5,
+    FVAE_TANH = 6,
+    FVAE_SIGMOID = 7,
+    FVAE_SOFTPLUS = 8
+} fvae_activation;
+
+typedef enum fvae_likelihood {
+    FVAE_BERNOULLI = 0, /* targets in [0, 1] */
+    FVAE_GAUSSIAN = 1   /* variance: see fvae_variance */
+} fvae_likelihood;
+
+typedef enum fvae_variance {
+    FVAE_FIXED = 0,   /* config.fixed_variance for every feature */
+    FVAE_FEATURE = 1, /* a learned vector: min_variance + exp(log_variance) */
+    FVAE_ELEMENT = 2  /* predicted beside the mean: min_variance + exp(decoder_logvar) */
+} fvae_variance;
+
+typedef enum fvae_init {
+    FVAE_INIT_PYTORCH = 0, /* torch.nn.Linear: weights and biases uniform in +-1/sqrt(fan_in) */
+    FVAE_INIT_GLOROT = 1,  /* uniform in +-sqrt(6/(fan_in + fan_out)), zero bias */
+    FVAE_INIT_HE = 2       /* normal with variance 2/fan_in, zero bias */
+} fvae_init;
+
+typedef struct fvae_config {
+    size_t struct_size;
+    const int64_t* input_shape; /* e.g. {784} or {28, 28}; D is their product */
+    size_t input_rank;
+    const int64_t* hidden; /* widths of the encoder's hidden layers, first to last */
+    size_t hidden_count;
+    const int64_t* decoder_hidden; /* widths of the decoder's; NULL: the encoder's in reverse */
+    size_t decoder_hidden_count;
+    int64_t latent;
+    fvae_activation activation;
+    fvae_likelihood likelihood;
+    fvae_variance variance;
+    double fixed_variance;
+    double min_variance; /* learned variances never fall below it */
+    fvae_init init;
+    double uint8_scale; /* uint8 inputs are multiplied by it */
+} fvae_config;
+/* 784-400-20, relu, Bernoulli; the pointers are to static storage. */
+FVAE_API fvae_config fvae_config_default(void);
+
+typedef struct fvae_model fvae_model;
+
+FVAE_API fvae_status fvae_model_create(const fvae_config* config, uint64_t seed, fvae_model** model);
+FVAE_API void fvae_model_free(fvae_model* model);
+/* The pointers inside *config live as long as the model. */
+FVAE_API fvae_status fvae_model_config(const fvae_model* model, fvae_config* config);
+
+/* Parameters as plain row-major matrices under PyTorch's names and (out, in) shapes. */
+FVAE_API int64_t fvae_model_parameter_count(const fvae_model* model);
+/* rank is 1 or 2; a vector's shape is {n, 1}. *name lives as long as the model. */
+FVAE_API fvae_status fvae_model_parameter_info(const fvae_model* model, int64_t index, const char** name, int32_t* rank,
+                                               int64_t shape[2]);
+FVAE_API fvae_status fvae_model_get_parameter(const fvae_model* model, int64_t index, float* values);
+FVAE_API fvae_status fvae_model_set_parameter(fvae_model* model, int64_t index, const float* values);
+/* Sets the output layer's bias so that a zero code decodes to the data's column means. */
+FVAE_API fvae_status fvae_model_init_output_bias(fvae_model* model, const fvae_array* x);
+
+FVAE_API fvae_status fvae_model_save(const fvae_model* model, const char* path);
+FVAE_API fvae_status fvae_model_load(const char* path, fvae_model** model);
+
+/* x (n, D) -> mu (n, Z), logvar (n, Z); either may be NULL. Deterministic. */
+FVAE_API fvae_status fvae_model_encode(const fvae_model* model, const fvae_array* x, float* mu, float* logvar);
+/* z (n, Z) float32 -> mean (n, D) of p(x|z). */
+FVAE_API fvae_status fvae_model_decode(const fvae_model* model, const float* z, int64_t n, float* mean);
+/* mean of p(x|z) at the mean code z = mu: x (n, D) -> mean (n, D). */
+FVAE_API fvae_status fvae_model_reconstruct(const fvae_model* model, const fvae_array* x, float* mean);
+/* -(reconstruction + KL) per row, the mean over `samples` draws: elbo (n). The same noise serves every row. */
+FVAE_API fvae_status fvae_model_elbo(const fvae_model* model, const fvae_array* x, int64_t samples, uint64_t seed,
+                                     double* elbo);
+/* Importance-weighted estimate of log p(x) per row (Burda et al. 2015, eq. 8): log_likelihood (n). */
+FVAE_API fvae_status fvae_model_log_likelihood(const fvae_model* model, const fvae_array* x, int64_t samples,
+                                               uint64_t seed, double* log_likelihood);
+
+typedef struct fvae_losses {
+    double loss;           /* reconstruction + beta * KL (free bits applied), what is optimised */
+    double reconstruction; /* -log p(x|z) */
+    double kl;
+} fvae_losses;
+
+/* Loss and gradients of one batch by the training kernels. noise (S, n, Z) or NULL (then S = 1 and drawn from `seed`).
+ * gradients[i] receives the gradient of parameter i, in its shape; NULL entries are skipped. */
+FVAE_API fvae_status fvae_model_gradients(const fvae_model* model, const fvae_array* x, const float* noise,
+                                          int64_t samples, uint64_t seed, double beta, double free_bits,
+                                          fvae_losses* losses, float* const* gradients);
+
+/* n standard normals rows of width Z, scaled by `temperature`: row i is a function of (seed, first + i) alone. */
+FVAE_API fvae_status fvae_sample_latent(uint64_t seed, uint64_t first, int64_t n, int64_t latent, double temperature,
+                                        float* z);
+/* The words of Philox4x32-10 (Salmon et al. 2011) for one counter and key. */
+FVAE_API void fvae_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
+
+/* ---- training --------------------------------------------------------------------------------------------------- */
+
+typedef enum fvae_optimizer { FVAE_SGD = 0, FVAE_ADAM = 1, FVAE_ADAMW = 2 } fvae_optimizer;
+typedef enum fvae_schedule { FVAE_CONSTANT = 0, FVAE_COSINE = 1, FVAE_STEP = 2 } fvae_schedule;
+typedef enum fvae_beta_schedule { FVAE_BETA_CONSTANT = 0, FVAE_BETA_LINEAR = 1, FVAE_BETA_CYCLICAL = 2 } fvae_beta_schedule;
+
+typedef struct fvae_trainer_options {
+    size_t struct_size;
+    fvae_optimizer optimizer;
+    double learning_rate;
+    double momentum; /* SGD */
+    int32_t nesterov;
+    double beta1, beta2, epsilon; /* Adam, AdamW */
+    double weight_decay;          /* SGD and Adam: added to the gradient; AdamW: decoupled */
+    fvae_schedule schedule;
+    int64_t warmup_steps;   /* learning rate rises linearly over these first steps */
+    int64_t schedule_steps; /* cosine: steps after warm-up to reach final_fraction; step: steps between drops */
+    double schedule_factor; /* cosine: final fraction of the rate; step: factor of each drop */
+    double clip_norm;       /* 0: none; else the gradient's global norm is limited to it */
+    int64_t batch_size;
+    double beta; /* final weight of the KL */
+    fvae_beta_schedule beta_schedule;
+    int64_t beta_steps;  /* linear: steps from 0 to beta; cyclical: steps per cycle */
+    double beta_ratio;   /* cyclical: fraction of a cycle spent rising */
+    double free_bits;    /* nats per latent dimension, on the batch-mean KL (Kingma et al. 2016, eq. 15); 0: none */
+    int32_t threads;     /* 0: fvae_num_threads() */
+    uint64_t seed;       /* of shuffle and noise */
+    int32_t shuffle;     /* nonzero: a new order each epoch */
+    int32_t drop_last;   /* nonzero: leave a last short batch out */
+    int32_t snapshot;    /* nonzero: keep the state of each epoch's start, restored when a loss is not finite */
+} fvae_trainer_options;
+/* Adam at 1e-3, batches of 128, beta 1, shuffled. */
+FVAE_API fvae_trainer_options fvae_trainer_options_default(void);
+
+typedef struct fvae_trainer fvae_trainer;
+
+/* The trainer keeps the model alive; free both in any order. */
+FVAE_API fvae_status fvae_trainer_create(fvae_model* model, const fvae_trainer_options* options, fvae_trainer** trainer);
+FVAE_API void fvae_trainer_free(fvae_trainer* trainer);
+/* Options and model as they are now; release the model with fvae_model_free. */
+FVAE_API fvae_status fvae_trainer_get_options(const fvae_trainer* trainer, fvae_trainer_options* options);
+FVAE_API fvae_status fvae_trainer_model(fvae_trainer* trainer, fvae_model** model);
+
+typedef enum fvae_event {
+    FVAE_TRAIN_BEGIN = 0,
+    FVAE_EPOCH_BEGIN = 1,
+    FVAE_BATCH_END = 2,
+    FVAE_EPOCH_END = 3,
+    FVAE_TRAIN_END = 4,
+    FVAE_TICK = 5 /* about every 50 ms, between two steps */
+} fvae_event;
+
+typedef struct fvae_progress {
+    size_t struct_size;
+    int64_t epoch;  /* of the whole training, from 0 */
+    int64_t epochs; /* where this fit will stop */
+    int64_t batch;  /* batches done in this epoch */
+    int64_t batches;
+    int64_t step; /* steps of the whole training */
+    double learning_rate, beta;
+    fvae_losses batch_losses;      /* BATCH_END */
+    fvae_losses train;             /* row-weighted means over this epoch so far */
+    fvae_losses validation;        /* EPOCH_END with validation data */
+    int32_t has_validation;
+} fvae_progress;
+
+enum { FVAE_CALLBACK_CONTINUE = 0, FVAE_CALLBACK_STOP = 1, FVAE_CALLBACK_ERROR = 2 };
+/* Runs between two steps on the thread that called fit. It may read, save and score the model. STOP ends the run
+ * normally at this step; ERROR ends it with FVAE_STOPPED. */
+typedef int32_t (*fvae_callback)(void* user, fvae_event event, const fvae_progress* progress);
+
+/* `epochs` further epochs; a partial one is finished first and counts. validation may be NULL. callback may be NULL;
+ * events is a sum of 1 << fvae_event, the events to call it for. */
+FVAE_API fvae_status fvae_trainer_fit(fvae_trainer* trainer, const fvae_array* x, int64_t epochs,
+                                      const fvae_array* validation, fvae_callback callback, uint32_t events, void* user);
+/* One optimiser step on one batch of any size; noise (n, Z) or NULL. */
+FVAE_API fvae_status fvae_trainer_step(fvae_trainer* trainer, const fvae_array* batch, const float* noise,
+                                       fvae_losses* losses);
+/* Mean losses over x at the final beta, noise fixed by `seed`. */
+FVAE_API fvae_status fvae_trainer_evaluate(const fvae_trainer* trainer, const fvae_array* x, uint64_t seed,
+                                           fvae_losses* losses);
+
+typedef struct fvae_epoch {
+    size_t struct_size;
+    int64_t epoch;
+    int64_t step; /* steps of the whole training at this epoch's end */
+    fvae_losses train;
+    fvae_losses validation; /* NaN where there was no validation data */
+    double learning_rate, beta;
+} fvae_epoch;
+/* Finished epochs. */
+FVAE_API int64_t fvae_trainer_epochs(const fvae_trainer* trainer);
+FVAE_API int64_t fvae_trainer_steps(const fvae_trainer* trainer);
+FVAE_API fvae_status fvae_trainer_history(const fvae_trainer* trainer, int64_t index, fvae_epoch* epoch);
+/* The learning rate from the next step on (schedules multiply it). */
+FVAE_API fvae_status fvae_trainer_set_learning_rate(fvae_trainer* trainer, double learning_rate);
+
+/* What the trainer holds, named: "parameters", "transposed", "moments", "gradients", "snapshot", "workspace".
+ * Returns the number of entries; index past it leaves the outputs alone. */
+FVAE_API int64_t fvae_trainer_memory(const fvae_trainer* trainer, int64_t index, const char** name, int64_t* bytes);
+
+FVAE_API fvae_status fvae_trainer_save(const fvae_trainer* trainer, const char* path);
+/* A trainer with its model, as saved: fit then goes on to the bits of the run that was never stopped. */
+FVAE_API fvae_status fvae_trainer_resume(const char* path, fvae_trainer** trainer);
+
+/* ---- fused kernels ---------------------------------------------------------------------------------------------- *
+ * Each is one entry of the list that the step is made of: a product with what finishes it. Matrices are row-major and
+ * dense; weights are (out, in). Backend: NULL for the one in use, or a name of fvae_available_backends(). */
+
+/* y = act(x W^T + b): x (B, K), weight (N, K), bias (N) or NULL -> y (B, N); slope (B, N) or NULL receives act'. */
+FVAE_API fvae_status fvae_kernel_linear_act(const char* backend, const float* x, const float* weight, const float* bias,
+                                            int64_t B, int64_t K, int64_t N, fvae_activation activation, float* y,
+                                            float* slope);
+/* The head: mu = x Wm^T + bm, logvar = x Wv^T + bv, z = mu + exp(logvar / 2) * noise,
+ * kl_b = -1/2 sum_j (1 + logvar - mu^2 - exp(logvar)) (Kingma and Welling 2013, appendix B).
+ * weight (2Z, K): the rows of Wm, then of Wv; bias (2Z). noise (B, Z) or NULL: drawn from (seed, step, row). */
+FVAE_API fvae_status fvae_kernel_reparameterize_kl(const char* backend, const float* x, const float* weight,
+                                                   const float* bias, const float* noise, uint64_t seed, uint64_t step,
+                                                   int64_t B, int64_t K, int64_t Z, float* mu, float* logvar, float* z,
+                                                   float* kl);
+/* -log p(target | logits = x W^T + b) per row, summed over columns -> nll (B), and its gradient dlogits (B, N). */
+FVAE_API fvae_status fvae_kernel_bernoulli_nll(const char* backend, const float* x, const float* weight,
+                                               const float* bias, const float* target, int64_t B, int64_t K, int64_t N,
+                                               float* nll, float* dlogits);
+/* The same for a Gaussian of mean x W^T + b. log_variance (N) or NULL; the variance is fixed_variance where it is
+ * NULL, else min_variance + exp(log_variance) -> nll (B), dmean (B, N). */
+FVAE_API fvae_status fvae_kernel_gaussian_nll(const char* backend, const float* x, const float* weight,
+                                              const float* bias, const float* target, const float* log_variance,
+                                              double fixed_variance, double min_variance, int64_t B, int64_t K,
+                                              int64_t N, float* nll, float* dmean);
+/* Mean and log-variance predicted per element: weight (2N, K): the rows of the mean, then of the log-variance;
+ * bias (2N) -> nll (B), dmean (B, N), dlogvar (B, N). */
+FVAE_API fvae_status fvae_kernel_gaussian_element_nll(const char* backend, const float* x, const float* weight,
+                                                      const float* bias, const float* target, double min_variance,
+                                                      int64_t B, int64_t K, int64_t N, float* nll, float* dmean,
+                                                      float* dlogvar);
+/* dx = (dy W) * act'(saved): dy (B, N), weight (N, K); saved (B, K) is act's output y, or act' itself for gelu and
+ * silu -> dx (B, K). */
+FVAE_API fvae_status fvae_kernel_act_grad(const char* backend, const float* dy, const float* weight, const float* saved,
+                                          int64_t B, int64_t N, int64_t K, fvae_activation activation, float* dx);
+/* dz = dy W, then dmu = dz + kl_weight * mu, dlogvar = dz * noise * exp(logvar / 2) / 2 + kl_weight * (exp(logvar) - 1) / 2:
+ * dy (B, N), weight (N, Z) -> dmu (B, Z), dlogvar (B, Z). */
+FVAE_API fvae_status fvae_kernel_reparameterize_grad(const char* backend, const float* dy, const float* weight,
+                                                     const float* mu, const float* logvar, const float* noise,
+                                                     uint64_t seed, uint64_t step, double kl_weight, int64_t B,
+                                                     int64_t N, int64_t Z, float* dmu, float* dlogvar);
+/* dweight = dy^T x, dbias = column sums of dy: x (B, K), dy (B, N) -> dweight (N, K), dbias (N). */
+FVAE_API fvae_status fvae_kernel_store(const char* backend, const float* x, const float* dy, int64_t B, int64_t K,
+                                       int64_t N, float* dweight, float* dbias);
+/* The same product finished by an optimiser step, in place on weight (N, K), bias (N) and their moments (N, K), (N):
+ * options gives the constants, step counts from 1. */
+FVAE_API fvae_status fvae_kernel_sgd(const char* backend, const float* x, const float* dy, int64_t B, int64_t K,
+                                     int64_t N, const fvae_trainer_options* options, float* weight, float* bias,
+                                     float* weight_m, float* bias_m);
+FVAE_API fvae_status fvae_kernel_adam(const char* backend, const float* x, const float* dy, int64_t B, int64_t K,
+                                      int64_t N, const fvae_trainer_options* options, int64_t step, float* weight,
+                                      float* bias, float* weight_m, float* bias_m, float* weight_v, float* bias_v);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FUSEDVAE_FUSEDVAE_H */

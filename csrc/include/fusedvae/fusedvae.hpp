@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fusedvae for C++17: the C API of fusedvae.h with owning classes and exceptions instead of handles and status codes.
+ * Header only; link the same library.
+ *
+ *     fusedvae::Model model = fusedvae::Model::load("model.safetensors");
+ *     std::vector<double> scores(n);
+ *     model.elbo(fusedvae::rows(x, n, 784), 1, 0, scores.data());   // x: const float*, (n, 784)
+ *
+ * Shapes, units and the rules for threads are those of fusedvae.h. Output pointers are the caller's memory.
+ */
+#ifndef FUSEDVAE_FUSEDVAE_HPP
+#define FUSEDVAE_FUSEDVAE_HPP
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fusedvae/fusedvae.h"
+
+namespace fusedvae {
+// The symbols of this header carry `api`, so that they cannot meet the library's own classes in a static link.
+inline namespace api {
+
+// ---- errors: the caller's (invalid_argument) and the world's (runtime_error) ---------------------------------------
+
+class type_error : public std::invalid_argument {
+    using std::invalid_argument::invalid_argument;
+};
+
+class bad_file_error : public std::invalid_argument {
+    using std::invalid_argument::invalid_argument;
+};
+
+class io_error : public std::runtime_error {
+   public:
+    io_error(fvae_status status, const std::string& message) : std::runtime_error(message), status_(status) {}
+    fvae_status status() const noexcept { return status_; }  // FVAE_IO_ERROR, FVAE_NOT_FOUND or FVAE_PERMISSION_DENIED
+
+   private:
+    fvae_status status_;
+};
+
+class non_finite_error : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// Throws what a status says, with the library's message.
+inline void check(fvae_status status) {
+    if (status == FVAE_OK) return;
+    const std::string message = fvae_last_error();
+    switch (status) {
+        case FVAE_INVALID_ARGUMENT:
+            throw std::invalid_argument(message);
+        case FVAE_TYPE_ERROR:
+            throw type_error(message);
+        case FVAE_OUT_OF_MEMORY:
+            throw std::bad_alloc();
+        case FVAE_IO_ERROR:
+        case FVAE_NOT_FOUND:
+        case FVAE_PERMISSION_DENIED:
+            throw io_error(status, message);
+        case FVAE_BAD_FILE:
+            throw bad_file_error(message);
+        case FVAE_NON_FINITE:
+            throw non_finite_error(message);
+        default:
+            throw std::runtime_error(message);
+    }
+}
+
+// ---- data ----------------------------------------------------------------------------------------------------------
+
+// A view of n dense rows; set row_stride or streamed on the result where they differ.
+inline fvae_array rows(const void* data, fvae_dtype dtype, int64_t n, int64_t columns) {
+    fvae_array array = fvae_array_default();
+    array.data = data;
+    array.dtype = dtype;
+    array.rows = n;
+    array.columns = columns;
+    return array;
+}
+inline fvae_array rows(const float* data, int64_t n, int64_t columns) { return rows(data, FVAE_FLOAT32, n, columns); }
+inline fvae_array rows(const double* data, int64_t n, int64_t columns) { return rows(data, FVAE_FLOAT64, n, columns); }
+inline fvae_array rows(const uint8_t* data, int64_t n, int64_t columns) { return rows(data, FVAE_UINT8, n, columns); }
+
+// ---- model ---------------------------------------------------------------------------------------------------------
+
+// fvae_config with its own memory.
+struct Config {
+    std::vector<int64_t> input_shape;
+    std::vector<int64_t> hidden;
+    std::optional<std::vector<int64_t>> decoder_hidden;  // none: the encoder's in reverse
+    int64_t latent;
+    fvae_activation activation;
+    fvae_likelihood likelihood;
+    fvae_variance variance;
+    double fixed_variance;
+    double min_variance;
+    fvae_init init;
+    double uint8_scale;
+
+    Config() : Config(fvae_config_default()) {}
+
+    explicit Config(const fvae_config& c)
+        : input_shape(c.input_shape, c.input_shape + c.input_rank),
+          hidden(c.hidden, c.hidden + c.hidden_count),
+          latent(c.latent),
+          activation(c.activation),
+          likelihood(c.likelihood),
+          variance(c.variance),
+          fixed_variance(c.fixed_variance),
+          min_variance(c.min_variance),
+          init(c.init),
+          uint8_scale(c.uint8_scale) {
+        if (c.decoder_hidden) decoder_hidden.emplace(c.decoder_hidden, c.decoder_hidden + c.decoder_hidden_count);
+    }
+
+    // Points into this object, and is valid while it lives unchanged.
+    fvae_config view() const {
+        static const int64_t no_widths = 0;  // an empty vector's data() may be null, which would mean "mirror"
+        fvae_config c = fvae_config_default();
+        c.input_shape = input_shape.data();
+        c.input_rank = input_shape.size();
+        c.hidden = hidden.data();
+        c.hidden_count = hidden.size();
+        c.decoder_hidden = !decoder_hidden ? nullptr : decoder_hidden->empty() ? &no_widths : decoder_hidden->data();
+        c.decoder_hidden_count = decoder_hidden ? decoder_hidden->size() : 0;
+        c.latent = latent;
+        c.activation = activation;
+        c.likelihood = likelihood;
+        c.variance = variance;
+        c.fixed_variance = fixed_variance;
+        c.min_variance = min_variance;
+        c.init = init;
+        c.uint8_scale = uint8_scale;
+        return c;
+    }
+};
+
+struct ParameterInfo {
+    std::string name;
+    std::vector<int64_t> shape;  // (out, in), or (n) for a vector
+
+    int64_t size() const {
+        int64_t product = 1;
+        for (const int64_t extent : shape) product *= extent;
+        return product;
+    }
+};
+
+class Model {
+   public:
+    explicit Model(const Config& config, uint64_t seed = 0) {
+        const fvae_config view = config.view();
+        fvae_model* model = nullptr;
+        check(fvae_model_create(&view, seed, &model));
+        handle_.reset(model);
+    }
+
+    // Takes over a handle of the C API.
+    explicit Model(fvae_model* handle) noexcept : handle_(handle) {}
+
+    static Model load(const std::string& path) {
+        fvae_model* model = nullptr;
+        check(fvae_model_load(path.c_str(), &model));
+        return Model(model);
+    }
+
+    void save(const std::string& path) const { check(fvae_model_save(get(), path.c_str())); }
+
+    Config config() const {
+        fvae_config c = fvae_config_default();
+        check(fvae_model_config(get(), &c));
+        return Config(c);
+    }
+
+    std::vector<ParameterInfo> parameters() const {
+        std::vector<ParameterInfo> infos(static_cast<size_t>(fvae_model_parameter_count(get())));
+        for (size_t i = 0; i < infos.size(); ++i) {
+            const char* name = nullptr;
+            int32_t rank = 0;
+            int64_t shape[2] = {0, 0};
+            check(fvae_model_parameter_info(get(), static_cast<int64_t>(i), &name, &rank, shape));
+            infos[i].name = name;
+            infos[i].shape.assign(shape, shape + rank);
+        }
+        return infos;
+    }
+
+    void get_parameter(int64_t index, float* values) const { check(fvae_model_get_parameter(get(), index, values)); }
+    void set_parameter(int64_t index, const float* values) { check(fvae_model_set_parameter(get(), index, values)); }
+    void init_output_bias(const fvae_array& x) { check(fvae_model_init_output_bias(get(), &x)); }
+
+    // A second model with the same parameters.
+    Model copy() const {
+        Model other(config());
+        const std::vector<ParameterInfo> infos = parameters();
+        std::vector<float> values;
+        for (size_t i = 0; i < infos.size(); ++i) {
+            values.resize(static_cast<size_t>(infos[i].size()));
+            get_parameter(static_cast<int64_t>(i), values.data());
+            other.set_parameter(static_cast<int64_t>(i), values.data());
+        }
+        return other;
+    }
+
+    void encode(const fvae_array& x, float* mu, float* logvar) const {
+        check(fvae_model_encode(get(), &x, mu, logvar));
+    }
+    void decode(const float* z, int64_t n, float* mean) const { check(fvae_model_decode(get(), z, n, mean)); }
+    void reconstruct(const fvae_array& x, float* mean) const { check(fvae_model_reconstruct(get(), &x, mean)); }
+    void elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* out) const {
+        check(fvae_model_elbo(get(), &x, samples, seed, out));
+    }
+    void log_likelihood(const fvae_array& x, int64_t samples, uint64_t seed, double* out) const {
+        check(fvae_model_log_likelihood(get(), &x, samples, seed, out));
+    }
+    fvae_losses gradients(const fvae_array& x, const float* noise, int64_t samples, uint64_t seed, double beta,
+                          double free_bits, float* const* gradients) const {
+        fvae_losses losses = {};
+        check(fvae_model_gradients(get(), &x, noise, samples, seed, beta, free_bits, &losses, gradients));
+        return losses;
+    }
+
+    fvae_model* get() const noexcept { return handle_.get(); }
+
+   private:
+    struct Free {
+        void operator()(fvae_model* model) const noexcept { fvae_model_free(model); }
+    };
+    std::unique_ptr<fvae_model, Free> handle_;
+};
+
+// ---- training ------------------------------------------------------------------------------------------------------
+
+// Returns FVAE_CALLBACK_CONTINUE or FVAE_CALLBACK_STOP; what it throws leaves fit, the training at a step's boundary.
+using Callback = std::function<int32_t(fvae_event, const fvae_progress&)>;
+
+constexpr uint32_t event_bit(fvae_event event) { return 1u << event; }
+constexpr uint32_t kAllEvents = (event_bit(FVAE_TICK) << 1) - 1;
+
+class Trainer {
+   public:
+    explicit Trainer(Model& model, const fvae_trainer_options& options = fvae_trainer_options_default()) {
+        fvae_trainer* trainer = nullptr;
+        check(fvae_trainer_create(model.get(), &options, &trainer));
+        handle_.reset(trainer);
+    }
+
+    // Takes over a handle of the C API.
+    explicit Trainer(fvae_trainer* handle) noexcept : handle_(handle) {}
+
+    static Trainer resume(const std::string& path) {
+        fvae_trainer* trainer = nullptr;
+        check(fvae_trainer_resume(path.c_str(), &trainer));
+        return Trainer(trainer);
+    }
+
+    void save(const std::string& path) const { check(fvae_trainer_save(get(), path.c_str())); }
+
+    Model model() {
+        fvae_model* model = nullptr;
+        check(fvae_trainer_model(get(), &model));
+        return Model(model);
+    }
+
+    fvae_trainer_options options() const {
+        fvae_trainer_options options = fvae_trainer_options_default();
+        check(fvae_trainer_get_options(get(), &options));
+        return options;
+    }
+
+    void set_learning_rate(double learning_rate) { check(fvae_trainer_set_learning_rate(get(), learning_rate)); }
+
+    void fit(const fvae_array& x, int64_t epochs, const fvae_array* validation = nullptr, const Callback& callback = {},
+             uint32_t events = kAllEvents) {
+        struct Call {
+            const Callback* callback;
+            std::exception_ptr thrown;
+        } call{&callback, nullptr};
+        // Exceptions must not cross C: kept here, thrown again behind it.
+        const fvae_callback guarded = [](void* user, fvae_event event, const fvae_progress* progress) -> int32_t {
+            Call& current = *static_cast<Call*>(user);
+            try {
+                return (*current.callback)(event, *progress);
+            } catch (...) {
+                current.thrown = std::current_exception();
+                return FVAE_CALLBACK_ERROR;
+            }
+        };
+        const fvae_status status =
+            fvae_trainer_fit(get(), &x, epochs, validation, callback ? guarded : nullptr, events, &call);
+        if (call.thrown) std::rethrow_exception(call.thrown);
+        check(status);
+    }
+
+    fvae_losses step(const fvae_array& batch, const float* noise = nullptr) {
+        fvae_losses losses = {};
+        check(fvae_trainer_step(get(), &batch, noise, &losses));
+        return losses;
+    }
+
+    fvae_losses evaluate(const fvae_array& x, uint64_t seed = 0) const {
+        fvae_losses losses = {};
+        check(fvae_trainer_evaluate(get(), &x, seed, &losses));
+        return losses;
+    }
+
+    int64_t epochs() const { return fvae_trainer_epochs(get()); }
+    int64_t steps() const { return fvae_trainer_steps(get()); }
+
+    std::vector<fvae_epoch> history() const {
+        fvae_epoch blank = {};
+        blank.struct_size = sizeof blank;
+        std::vector<fvae_epoch> records(static_cast<size_t>(epochs()), blank);
+        for (size_t i = 0; i < records.size(); ++i) {
+            check(fvae_trainer_history(get(), static_cast<int64_t>(i), &records[i]));
+        }
+        return records;
+    }
+
+    // What the trainer holds: name and bytes.
+    std::vector<std::pair<std::string, int64_t>> memory() const {
+        std::vector<std::pair<std::string, int64_t>> entries;
+        const char* name = nullptr;
+        int64_t bytes = 0;
+        for (int64_t i = 0; i < fvae_trainer_memory(get(), i, &name, &bytes); ++i) entries.emplace_back(name, bytes);
+        return entries;
+    }
+
+    fvae_trainer* get() const noexcept { return handle_.get(); }
+
+   private:
+    struct Free {
+        void operator()(fvae_trainer* trainer) const noexcept { fvae_trainer_free(trainer); }
+    };
+    std::unique_ptr<fvae_trainer, Free> handle_;
+};
+
+}  // namespace api
+}  // namespace fusedvae
+
+#endif  // FUSEDVAE_FUSEDVAE_HPP

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+//
+// The one idea: every layer is one matrix product with a reader in front and a finisher behind.
+//
+//     forward   Y(B,N)  = finish( read(X)(B,K) . W(K,N) )
+//     dgrad     dX(B,K) = finish( dY(B,N)      . W^T    )
+//     wgrad     dW(K,N) = finish( read(X)^T    . dY     )
+//
+// These structs say what one product reads, and what its epilogue finishes and saves. They are plain C so that the
+// instruction-set files can include them. Each element of a product is one chain of multiply-adds over the whole inner
+// dimension in order: its bits depend on neither tile size, thread count nor the rows beside it.
+//
+// W lives packed: columns are cut into panels (a multiple of kGroup columns each, the last one padded with zeros), and
+// the panel that starts at column c holds its K rows of `width` neighbouring floats at offset c * K:
+//
+//     W (K, N)  ->  |k=0: w0 w1 .. |k=1: w0 w1 .. | ...  k=K-1 |  next panel ...
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "philox.h"
+
+namespace fusedvae {
+
+constexpr int kGroup = 16;  // columns per group: one AVX-512 register, two AVX2 ones
+constexpr int kMaxRows = 8; // rows of the largest register tile, in every backend
+
+enum class Epilogue {
+#define PAIR(pass, prologue, epilogue) epilogue,
+#include "pairs.inc"
+#undef PAIR
+};
+
+enum class Activation { identity, relu, leaky_relu, elu, gelu, silu, tanh, sigmoid, softplus };
+
+// True where act' cannot be had from y = act(x), so the forward pass saves it beside y.
+constexpr bool saves_slope(Activation a) { return a == Activation::gelu || a == Activation::silu; }
+
+// Column cut of a matrix of N columns: panel p covers [start[p], start[p + 1]); start[count] is N rounded up to kGroup.
+struct Panels {
+    const int32_t* start;
+    int32_t count;
+};
+
+// The reparameterisation's noise: given rows, or drawn at (stream, first_row + row, j).
+struct Noise {
+    const float* given;     // (B, Z), or NULL
+    ptrdiff_t given_stride; // floats from row to row; 0: the same noise for every row
+    Stream stream;
+    uint32_t first_row;
+};
+
+struct Forward {
+    const float* const* rows;  // (B) pointers to K floats
+    const float* weight;       // packed (K, N)
+    const float* bias;         // (N padded)
+    Panels panels;
+    int K;
+    int N;  // valid columns; for heads that hold pairs, columns 2j and 2j + 1 are mean and log-variance of j
+    Epilogue epilogue;
+
+    // linear_act: y = act(.), slope = act'(.) where the backward pass cannot have it from y (gelu, silu)
+    Activation activation;
+    float* y;        // (B, ld): `stored` columns of each row are written
+    float* slope;    // (B, ld) or NULL
+    ptrdiff_t ld;    // of y and slope; of head and dy below
+    int stored;      // N, or N padded where the buffer is ours
+
+    // reparameterize_kl: head = (mu, logvar) pairs; z = mu + exp(logvar / 2) eps; KL per row and panel
+    float* head;     // (B, ld)
+    float* z;        // (B, ld_z)
+    ptrdiff_t ld_z;
+    Noise noise;
+
+    // likelihoods: negative log-likelihood per row and panel; its gradient by what the layer puts out, times scale
+    const float* const* target;  // (B) pointers to D floats
+    float* dy;                   // (B, ld) or NULL
+    float scale;                 // 1 / rows of the batch
+    float fixed_variance;        // used where log_variance is NULL
+    float min_variance;
+    const float* log_variance;   // (N padded) or NULL
+
+    float* partial;  // (B, panels.count): this panel's share of the row's KL or nll
+};
+
+struct Dgrad {
+    const float* const* rows;  // (B) pointers to N floats: dY
+    const float* weight_t;     // packed (N, K)
+    Panels panels;             // of the K columns
+    int N;
+    int K;
+    Epilogue epilogue;
+
+    // act_grad: dx = (.) act'
+    Activation activation;
+    const float* saved;  // (B, ld): y, or act' for gelu and silu
+    float* dx;           // (B, ld), pad columns set to zero; reparameterize_grad: (B, ld) pairs (dmu, dlogvar)
+    ptrdiff_t ld;
+
+    // reparameterize_grad: dz = (.), dmu = dz + w mu, dlogvar = dz eps sigma / 2 + w (exp(logvar) - 1) / 2
+    const float* head;       // (B, ld) pairs
+    Noise noise;
+    float kl_weight;         // beta / rows of the batch
+    const float* dim_weight; // (K) or NULL: free bits' 0 or 1 per latent dimension
+};
+
+// Constants of one optimiser step, computed once per step in double.
+struct Update {
+    float weight_decay;    // added to the gradient (sgd, adam)
+    float decay_factor;    // 1 - lr * weight_decay, decoupled (adamw); else 1
+    float lr;              // sgd
+    float momentum;
+    int nesterov;
+    float beta1, beta2, one_minus_beta1, one_minus_beta2;
+    float step_size;       // lr / (1 - beta1^t)
+    float inv_bias2;       // 1 / sqrt(1 - beta2^t)
+    float epsilon;
+    float gradient_scale;  // clipping; 1 without
+};
+
+// One parameter array in the trainer's order: the values, and where the epilogue keeps its state.
+struct Slot {
+    float* value;
+    float* m;         // momentum or first moment; NULL where the optimiser has none
+    float* v;         // second moment
+    float* gradient;  // store writes it; apply reads it
+};
+
+struct Wgrad {
+    const float* const* rows;  // (B) pointers to K floats, read transposed
+    const float* dy;           // (B, ld)
+    ptrdiff_t ld;
+    int B;
+    int K;
+    int N;
+    Panels panels;    // of the N columns
+    Panels panels_t;  // of the K columns, for the transposed copy
+    Epilogue epilogue;
+    Update update;
+
+    Slot weight;      // packed (K, N)
+    float* weight_t;  // packed (N, K), kept equal to weight; NULL where no dgrad reads it (first layer, store)
+    Slot bias;        // (N padded)
+
+    // gaussian_nll with a variance per feature: its gradient comes from the same columns, since dy = (m - x) scale / var
+    Slot log_variance;  // (N padded); value NULL where there is none
+    float scale;
+    float min_variance;
+    int from_gradient;  // nonzero: no product; finish the stored gradients (global-norm clipping)
+};
+
+// What rows from outside hold.
+enum class RowType { float32, float64, float16, uint8, boolean };
+
+}  // namespace fusedvae

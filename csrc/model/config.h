@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+//
+// What a model is: its shape and its likelihood. Checked once, here, whether it comes from a caller or from a file.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fusedvae/fusedvae.h"
+#include "json.h"
+
+namespace fusedvae {
+
+struct Config {
+    std::vector<int64_t> input_shape{784};
+    std::vector<int64_t> hidden{400};
+    std::vector<int64_t> decoder_hidden{400};
+    int64_t latent = 20;
+    fvae_activation activation = FVAE_RELU;
+    fvae_likelihood likelihood = FVAE_BERNOULLI;
+    fvae_variance variance = FVAE_FIXED;
+    double fixed_variance = 1.0;
+    double min_variance = 1e-4;
+    fvae_init init = FVAE_INIT_PYTORCH;
+    double uint8_scale = 1.0 / 255.0;
+
+    int64_t width() const;  // D
+    // Throws std::invalid_argument with the field, what it is, and what it may be.
+    void check() const;
+
+    static Config from_c(const fvae_config& c);
+    Json to_json() const;
+    static Config from_json(const Json& json);
+};
+
+}  // namespace fusedvae

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+//
+// Loss and gradients of one batch by the training kernels, for tests and custom loops.
+#include <cmath>
+#include <stdexcept>
+
+#include "model.h"
+#include "step.h"
+
+namespace fusedvae {
+
+fvae_losses Model::gradients(const fvae_array& x, const float* noise, int64_t samples, uint64_t seed, double beta,
+                             double free_bits, float* const* result) const {
+    const Rows rows(x, config, "x");
+    if (samples < 1 || (!noise && samples != 1))
+        throw std::invalid_argument("samples must be at least 1, and 1 where no noise is given; it is " +
+                                    std::to_string(samples));
+    if (!(beta >= 0.0 && std::isfinite(beta)) || !(free_bits >= 0.0 && std::isfinite(free_bits)))
+        throw std::invalid_argument("beta and free_bits must be finite and not negative");
+    if (rows.count > INT32_MAX / 2) throw std::invalid_argument("x has too many rows for one batch");
+    rows.check_all(backend, default_threads());
+
+    const std::shared_lock lock(mutex);
+    Buffer transposed(network.floats_t), gradient(network.floats);
+    network.transpose(flat.data(), transposed.data());
+    Step step(config, network, backend);
+    Batch batch{};
+    batch.x = &rows;
+    batch.B = static_cast<int>(rows.count);
+    batch.beta = beta;
+    batch.free_bits = free_bits;
+    Destination destination{};
+    destination.epilogue = Epilogue::store;
+    destination.parameters = flat.data();
+    destination.transposed = transposed.data();
+    destination.gradient = gradient.data();
+
+    std::vector<double> sums(network.floats, 0.0);
+    fvae_losses total{0.0, 0.0, 0.0};
+    Lease lease(step.useful_threads(rows.count, default_threads()));
+    const double share_of = 1.0 / static_cast<double>(samples);
+    for (int64_t s = 0; s < samples; ++s) {
+        batch.noise = Noise{noise ? noise + s * rows.count * network.Z : nullptr, network.Z,
+                            make_stream(seed, 0, kTrain), 0};
+        fvae_losses one;
+        step.run(lease, batch, destination, &one);
+        total.loss += one.loss * share_of;
+        total.reconstruction += one.reconstruction * share_of;
+        total.kl += one.kl * share_of;
+        for (size_t i = 0; i < sums.size(); ++i) sums[i] += gradient.data()[i] * share_of;
+    }
+    for (size_t i = 0; i < sums.size(); ++i) gradient.data()[i] = static_cast<float>(sums[i]);
+    for (size_t i = 0; i < network.parameters.size(); ++i)
+        if (result && result[i]) network.unpack(gradient.data(), network.parameters[i], result[i]);
+    return total;
+}
+
+}  // namespace fusedvae

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+//
+// Models as safetensors files: float32 parameters under their names, the configuration as JSON in the metadata. Fields
+// this version does not know are left alone. A checkpoint is such a file with more in it, and loads as a model too.
+#include <cmath>
+
+#include "error.h"
+#include "model.h"
+
+namespace fusedvae {
+
+namespace {
+
+[[noreturn]] void refuse(const SafetensorsFile& file, const std::string& reason) {
+    throw Error(FVAE_BAD_FILE, "'" + file.path() + "' is not a fusedvae model: " + reason);
+}
+
+std::vector<int64_t> shape_of(const Parameter& p) {
+    return p.rank == 2 ? std::vector<int64_t>{p.rows, p.columns} : std::vector<int64_t>{p.rows};
+}
+
+// What the configuration's parameters would take, without building anything: a few bytes of JSON can ask for terabytes.
+bool fits(const SafetensorsFile& file, const Config& config) {
+    double floats = 0.0, width = static_cast<double>(config.width());
+    for (int64_t h : config.hidden) floats += width * static_cast<double>(h), width = static_cast<double>(h);
+    floats += width * 2.0 * static_cast<double>(config.latent);
+    width = static_cast<double>(config.latent);
+    for (int64_t h : config.decoder_hidden) floats += width * static_cast<double>(h), width = static_cast<double>(h);
+    floats += width * static_cast<double>(config.width());
+    double stored = 0.0;
+    for (const auto& tensor : file.tensors()) stored += static_cast<double>(tensor.elements);
+    return floats <= stored;
+}
+
+}  // namespace
+
+Metadata file_metadata(const Config& config, const char* format) {
+    return {{"format", format}, {"version", kFormatVersion}, {"config", config.to_json().dump()}};
+}
+
+std::vector<TensorToWrite> to_tensors(const Network& network, const float* flat, const std::string& prefix) {
+    std::vector<TensorToWrite> tensors;
+    for (const Parameter& p : network.parameters)
+        tensors.push_back(
+            {prefix + p.name, shape_of(p), [&network, &p, flat](float* values) { network.unpack(flat, p, values); }});
+    return tensors;
+}
+
+void from_tensors(const SafetensorsFile& file, const Network& network, const std::string& prefix, float* flat) {
+    std::vector<float> values;
+    for (const Parameter& p : network.parameters) {
+        const SafetensorsFile::Tensor* tensor = file.find(prefix + p.name);
+        if (!tensor) refuse(file, "tensor '" + prefix + p.name + "' is missing");
+        if (tensor->shape != shape_of(p))
+            refuse(file, "tensor '" + prefix + p.name + "' has another shape than the configuration says");
+        values.resize(static_cast<size_t>(p.size()));
+        file.read_float32(*tensor, values.data());
+        for (float v : values)
+            if (!std::isfinite(v)) refuse(file, "tensor '" + prefix + p.name + "' holds NaN or an infinity");
+        network.pack(values.data(), p, flat);
+    }
+}
+
+void read_metadata(const SafetensorsFile& file, const char* key, const std::function<void(const Json&)>& read) {
+    const std::string* text = file.find_metadata(key);
+    if (!text) refuse(file, std::string("its metadata has no '") + key + "'");
+    try {
+        read(Json::parse(*text));
+    } catch (const std::invalid_argument& e) {
+        refuse(file, std::string("in the metadata's '") + key + "': " + e.what());
+    }
+}
+
+Config read_config(const SafetensorsFile& file) {
+    const std::string *format = file.find_metadata("format"), *version = file.find_metadata("version");
+    if (!format || (*format != kModelFormat && *format != kCheckpointFormat))
+        refuse(file, "its metadata names no fusedvae format");
+    if (!version || *version != kFormatVersion)
+        refuse(file, "it has format version " + (version ? shown(*version) : "none") + ", this library reads version " +
+                         kFormatVersion);
+    Config config;
+    read_metadata(file, "config", [&](const Json& json) { config = Config::from_json(json); });
+    if (!fits(file, config)) refuse(file, "its configuration asks for more parameters than the file holds");
+    return config;
+}
+
+void Model::save(const std::string& path) const {
+    const std::shared_lock lock(mutex);
+    write_safetensors(path, to_tensors(network, flat.data(), ""), file_metadata(config, kModelFormat));
+}
+
+std::shared_ptr<Model> Model::load(const std::string& path) {
+    const SafetensorsFile file = SafetensorsFile::open(path);
+    auto model = std::make_shared<Model>(read_config(file), 0);
+    from_tensors(file, model->network, "", model->flat.data());
+    return model;
+}
+
+}  // namespace fusedvae

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+#include "network.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "names.h"
+
+namespace fusedvae {
+
+std::vector<int32_t> cut(int columns, int widest) {
+    const int groups = (columns + kGroup - 1) / kGroup;
+    std::vector<int32_t> starts{0};
+    for (int done = 0; done < groups;) {
+        const int rest = groups - done;
+        const int take = rest == widest + 1 ? (rest + 1) / 2 : std::min(rest, widest);
+        done += take;
+        starts.push_back(done * kGroup);
+    }
+    return starts;
+}
+
+namespace {
+
+Layer make_layer(std::vector<std::string> names, int64_t K, int64_t N, Activation activation, const Backend& backend) {
+    Layer layer;
+    layer.names = std::move(names);
+    layer.K = static_cast<int>(K);
+    layer.N = static_cast<int>(N);
+    layer.activation = activation;
+    layer.starts = cut(layer.N, backend.groups_per_panel);
+    layer.starts_t = cut(layer.K, backend.groups_per_panel);
+    return layer;
+}
+
+}  // namespace
+
+Network::Network(const Config& config, const Backend& backend)
+    : D(static_cast<int>(config.width())), Z(static_cast<int>(config.latent)) {
+    const auto activation = static_cast<Activation>(config.activation);
+    int64_t width = D;
+    for (size_t i = 0; i < config.hidden.size(); width = config.hidden[i++])
+        layers.push_back(
+            make_layer({"encoder." + std::to_string(i)}, width, config.hidden[i], activation, backend));
+    head = static_cast<int>(layers.size());
+    layers.push_back(
+        make_layer({"encoder_mean", "encoder_logvar"}, width, 2 * config.latent, Activation::identity, backend));
+    width = Z;
+    for (size_t i = 0; i < config.decoder_hidden.size(); width = config.decoder_hidden[i++])
+        layers.push_back(
+            make_layer({"decoder." + std::to_string(i)}, width, config.decoder_hidden[i], activation, backend));
+    const bool gaussian = config.likelihood == FVAE_GAUSSIAN, element = gaussian && config.variance == FVAE_ELEMENT;
+    std::vector<std::string> names{gaussian ? "decoder_mean" : "decoder_logits"};
+    if (element) names.push_back("decoder_logvar");
+    layers.push_back(make_layer(names, width, element ? 2 * int64_t{D} : D, Activation::identity, backend));
+
+    floats = floats_t = 0;
+    for (size_t l = 0; l < layers.size(); ++l) {
+        Layer& layer = layers[l];
+        layer.weight = floats;
+        floats += static_cast<size_t>(layer.K) * static_cast<size_t>(layer.padded());
+        layer.bias = floats;
+        floats += static_cast<size_t>(layer.padded());
+        layer.weight_t = floats_t;
+        if (l > 0) floats_t += static_cast<size_t>(layer.N) * static_cast<size_t>(layer.starts_t.back());
+        const int64_t rows = layer.pairs() ? layer.N / 2 : layer.N;
+        for (size_t part = 0; part < layer.names.size(); ++part) {
+            const int index = static_cast<int>(l), which = static_cast<int>(part);
+            parameters.push_back({layer.names[part] + ".weight", 2, rows, layer.K, index, which, Parameter::weight});
+            parameters.push_back({layer.names[part] + ".bias", 1, rows, 1, index, which, Parameter::bias});
+        }
+    }
+    has_log_variance = gaussian && config.variance == FVAE_FEATURE;
+    log_variance = floats;
+    if (has_log_variance) {
+        floats += static_cast<size_t>(output().padded());
+        parameters.push_back(
+            {"log_variance", 1, D, 1, static_cast<int>(layers.size()) - 1, 0, Parameter::log_variance});
+    }
+}
+
+double Network::flops_per_row() const {
+    double flops = 0.0;
+    for (const Layer& layer : layers) flops += 2.0 * layer.K * layer.N;
+    return flops;
+}
+
+namespace {
+
+// Calls move(flat element, outside element) for each value of a parameter.
+template <class Flat, class Outside, class Move>
+void for_each_value(const Network& net, Flat* flat, const Parameter& p, Outside* values, Move move) {
+    const Layer& layer = net.layers[static_cast<size_t>(p.layer)];
+    const int step = layer.pairs() ? 2 : 1;
+    if (p.kind != Parameter::weight) {
+        Flat* base = flat + (p.kind == Parameter::bias ? layer.bias : net.log_variance);
+        for (int64_t o = 0; o < p.rows; ++o) move(base[step * o + p.part], values[o]);
+        return;
+    }
+    for (int panel = 0; panel < layer.count(); ++panel) {
+        const int start = layer.starts[static_cast<size_t>(panel)];
+        const int end = std::min(layer.starts[static_cast<size_t>(panel) + 1], layer.N);
+        const ptrdiff_t w = layer.starts[static_cast<size_t>(panel) + 1] - start;
+        Flat* base = flat + layer.weight + static_cast<size_t>(start) * static_cast<size_t>(layer.K);
+        for (int n = start; n < end; ++n) {
+            if (n % step != p.part) continue;
+            Outside* row = values + static_cast<int64_t>(n / step) * layer.K;
+            for (int k = 0; k < layer.K; ++k) move(base[k * w + (n - start)], row[k]);
+        }
+    }
+}
+
+}  // namespace
+
+void Network::unpack(const float* flat, const Parameter& p, float* values) const {
+    for_each_value(*this, flat, p, values, [](const float& inside, float& outside) { outside = inside; });
+}
+
+void Network::pack(const float* values, const Parameter& p, float* flat) const {
+    for_each_value(*this, flat, p, values, [](float& inside, const float& outside) { inside = outside; });
+}
+
+void Network::transpose(const float* flat, float* transposed) const {
+    for (size_t l = 1; l < layers.size(); ++l) {
+        const Layer& layer = layers[l];
+        for (size_t p = 0; p + 1 < layer.starts_t.size(); ++p) {
+            const int k0 = layer.starts_t[p], w = layer.starts_t[p + 1] - k0, k1 = std::min(layer.K, k0 + w);
+            float* out = transposed + layer.weight_t + static_cast<size_t>(k0) * static_cast<size_t>(layer.N);
+            for (int q = 0; q < layer.count(); ++q) {
+                const int n0 = layer.starts[static_cast<size_t>(q)], width = layer.starts[static_cast<size_t>(q) + 1] - n0;
+                const float* in = flat + layer.weight + static_cast<size_t>(n0) * static_cast<size_t>(layer.K);
+                for (int n = n0; n < std::min(layer.N, n0 + width); ++n)
+                    for (int k = k0; k < k1; ++k)
+                        out[static_cast<ptrdiff_t>(n) * w + (k - k0)] = in[static_cast<ptrdiff_t>(k) * width + (n - n0)];
+            }
+        }
+    }
+}
+
+void Network::initialize(const Config& config, uint64_t seed, float* flat) const {
+    const Backend& exact = cpu::kScalar;  // the same initial parameters on every machine of one compiler
+    std::vector<float> values;
+    for (size_t i = 0; i < parameters.size(); ++i) {
+        const Parameter& p = parameters[i];
+        const Layer& layer = layers[static_cast<size_t>(p.layer)];
+        values.assign(static_cast<size_t>(p.size()), 0.0f);
+        const double fan_in = layer.K, fan_out = static_cast<double>(p.rows);
+        const Stream stream = make_stream(seed, 0, kInit);
+        if (p.kind == Parameter::log_variance) {
+            // zeros: a variance of one
+        } else if (config.init == FVAE_INIT_HE) {
+            if (p.kind == Parameter::weight) {
+                const int64_t block = 4096;  // rows of the stream hold 32-bit indices; ours are blocks of one parameter
+                Stream own = stream;
+                own.step = static_cast<uint32_t>(i);
+                for (int64_t start = 0, row = 0; start < p.size(); start += block, ++row)
+                    exact.normals(values.data() + start, block, own, static_cast<uint32_t>(row), 1,
+                                  static_cast<int>(std::min(block, p.size() - start)));
+                for (float& v : values) v *= static_cast<float>(std::sqrt(2.0 / fan_in));
+            }
+        } else if (config.init == FVAE_INIT_PYTORCH || p.kind == Parameter::weight) {
+            const double limit = config.init == FVAE_INIT_PYTORCH ? 1.0 / std::sqrt(fan_in)
+                                                                  : std::sqrt(6.0 / (fan_in + fan_out));
+            for (size_t j = 0; j < values.size(); j += 4) {
+                const uint32_t counter[4] = {static_cast<uint32_t>(j / 4), static_cast<uint32_t>((j / 4) >> 32),
+                                             static_cast<uint32_t>(i), stream.step_purpose};
+                uint32_t words[4];
+                philox4x32(counter, stream.key, words);
+                for (size_t t = 0; t < 4 && j + t < values.size(); ++t)
+                    values[j + t] = static_cast<float>(limit * ((words[t] + 0.5) * 0x1p-31 - 1.0));
+            }
+        }
+        pack(values.data(), p, flat);
+    }
+}
+
+}  // namespace fusedvae

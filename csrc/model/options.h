@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+//
+// How to train: checked options, and what follows from them at a given step.
+#pragma once
+#include "../layer/gemm.h"
+#include "fusedvae/fusedvae.h"
+#include "json.h"
+
+namespace fusedvae {
+
+// Throws std::invalid_argument with the field, what it is, and what it may be.
+void check(const fvae_trainer_options& options);
+
+// Steps count from 0. Warm-up: (step + 1) / warmup_steps of the rate; then the schedule.
+double learning_rate_at(const fvae_trainer_options& options, int64_t step);
+double beta_at(const fvae_trainer_options& options, int64_t step);
+// The constants of the optimiser step that follows `done` earlier ones.
+Update update_at(const fvae_trainer_options& options, int64_t done);
+
+inline Epilogue update_epilogue(const fvae_trainer_options& options) {
+    return options.optimizer == FVAE_SGD ? Epilogue::sgd : Epilogue::adam;
+}
+inline bool has_m(const fvae_trainer_options& o) { return o.optimizer != FVAE_SGD || o.momentum != 0.0; }
+inline bool has_v(const fvae_trainer_options& o) { return o.optimizer != FVAE_SGD; }
+
+Json to_json(const fvae_trainer_options& options);
+fvae_trainer_options options_from_json(const Json& json);
+
+}  // namespace fusedvae

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+#include "rows.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <vector>
+
+#include "../cpu/threads.h"
+#include "error.h"
+#include "names.h"
+
+namespace fusedvae {
+
+namespace {
+
+int64_t bytes_of(RowType type) {
+    switch (type) {
+        case RowType::float64: return 8;
+        case RowType::float32: return 4;
+        case RowType::float16: return 2;
+        default: return 1;
+    }
+}
+
+std::string shape(int64_t rows, int64_t columns) {
+    return "(" + std::to_string(rows) + ", " + std::to_string(columns) + ")";
+}
+
+}  // namespace
+
+Rows::Rows(const float* values, int64_t rows, int64_t width)
+    : data(reinterpret_cast<const unsigned char*>(values)),
+      count(rows),
+      columns(width),
+      stride(width * 4),
+      low(-FLT_MAX),
+      high(FLT_MAX) {}
+
+Rows::Rows(const fvae_array& array, const Config& config, const char* what) : what_(what) {
+    const int dtype = static_cast<int>(array.dtype);
+    if (dtype < FVAE_FLOAT32 || dtype > FVAE_BOOL)
+        throw Error(FVAE_TYPE_ERROR, what_ + " has dtype number " + std::to_string(dtype) + "; the library reads " +
+                                         known_names<fvae_dtype>());
+    data = static_cast<const unsigned char*>(array.data);
+    type = static_cast<RowType>(dtype);
+    count = array.rows;
+    columns = array.columns;
+    const int64_t item = bytes_of(type), dense = columns > 0 ? columns * item : 0;
+    stride = array.row_stride ? array.row_stride : dense;
+    streamed = array.streamed != 0;
+    if (count <= 0 || columns <= 0 || !data)
+        throw std::invalid_argument(what_ + " is empty: its shape is " + shape(count, columns));
+    if (columns != config.width())
+        throw std::invalid_argument(what_ + " has shape " + shape(count, columns) + "; the model reads " +
+                                    std::to_string(config.width()) + " columns");
+    if (count > UINT32_MAX)
+        throw std::invalid_argument(what_ + " has " + std::to_string(count) + " rows; at most 2^32 - 1 are read");
+    if (reinterpret_cast<uintptr_t>(data) % static_cast<size_t>(item) != 0 || stride % item != 0)
+        throw std::invalid_argument(what_ + " is not aligned to its " + std::to_string(item) +
+                                    "-byte values; pass an aligned copy");
+    if (type == RowType::uint8) factor = static_cast<float>(config.uint8_scale);
+    const bool bernoulli = config.likelihood == FVAE_BERNOULLI;
+    low = bernoulli ? 0.0f : -FLT_MAX;
+    high = bernoulli ? 1.0f : FLT_MAX;
+}
+
+void Rows::check_row(const Backend& backend, int64_t i, float* scratch) const {
+    const float* values = read(backend, i, scratch);
+    const int64_t column = backend.find_bad(values, columns, low, high);
+    if (column == columns) return;
+    const float value = values[column];
+    const std::string place = what_ + " holds " +
+                              (std::isnan(value) ? "NaN" : std::isinf(value) ? "an infinity" : std::to_string(value)) +
+                              " in row " + std::to_string(i) + ", column " + std::to_string(column);
+    if (!std::isfinite(value)) throw std::invalid_argument(place + "; every value must be finite: drop or fill it");
+    throw std::invalid_argument(place + "; Bernoulli targets lie in [0, 1]: rescale the data or use "
+                                        "likelihood \"gaussian\"");
+}
+
+void Rows::check_all(const Backend& backend, int threads) const {
+    // bytes and bools always convert to finite values; only a scale above 1/255 can leave [0, 1]
+    if (type == RowType::boolean || (type == RowType::uint8 && 255.0f * factor <= high)) return;
+    std::atomic<int64_t> first_bad{count};
+    std::vector<std::vector<float>> scratch(static_cast<size_t>(threads));
+    run_checked(threads, [&](const Team& team) {
+        const Range mine = share(count, 1, team.thread, team.threads);
+        std::vector<float>& row_of = scratch[static_cast<size_t>(team.thread)];
+        if (!direct()) row_of.resize(static_cast<size_t>(columns));
+        for (int64_t i = mine.first; i < mine.last; ++i) {
+            if (backend.find_bad(read(backend, i, row_of.data()), columns, low, high) == columns) continue;
+            for (int64_t known = first_bad.load(); i < known && !first_bad.compare_exchange_weak(known, i);) {
+            }
+            break;
+        }
+    });
+    std::vector<float> row_of(static_cast<size_t>(columns));
+    if (first_bad.load() < count) check_row(backend, first_bad.load(), row_of.data());
+}
+
+uint64_t Rows::fingerprint() const {
+    uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a, 64 bits
+    const auto add = [&](const void* bytes, size_t n) {
+        for (size_t i = 0; i < n; ++i) hash = (hash ^ static_cast<const unsigned char*>(bytes)[i]) * 0x100000001b3u;
+    };
+    const int64_t numbers[3] = {count, columns, static_cast<int64_t>(type)};
+    add(numbers, sizeof numbers);
+    const int64_t sampled = std::min<int64_t>(count, 1024);
+    for (int64_t i = 0; i < sampled; ++i)
+        add(row(i * (count - 1) / std::max<int64_t>(1, sampled - 1)), static_cast<size_t>(columns * bytes_of(type)));
+    return hash;
+}
+
+}  // namespace fusedvae

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+//
+// Rows of numbers from outside: checked once at the boundary, read in place where they are float32, converted row by row
+// otherwise. Errors name the row, the column and the value.
+#pragma once
+#include <string>
+
+#include "../backend/backend.h"
+#include "config.h"
+
+namespace fusedvae {
+
+struct Rows {
+    const unsigned char* data = nullptr;
+    RowType type = RowType::float32;
+    int64_t count = 0;
+    int64_t columns = 0;
+    int64_t stride = 0;  // bytes
+    float factor = 1.0f;
+    bool streamed = false;
+    float low, high;  // what a value may be: [0, 1] for Bernoulli targets, else finite
+
+    // Throws std::invalid_argument or Error(FVAE_TYPE_ERROR); `what` names the argument.
+    Rows(const fvae_array& array, const Config& config, const char* what);
+    // float rows the library already has
+    Rows(const float* values, int64_t rows, int64_t width);
+
+    bool direct() const { return type == RowType::float32; }
+    const unsigned char* row(int64_t i) const { return data + i * stride; }
+    // Row i as floats: itself, or converted into scratch (columns).
+    const float* read(const Backend& backend, int64_t i, float* scratch) const {
+        if (direct()) return reinterpret_cast<const float*>(row(i));
+        backend.convert(scratch, row(i), type, columns, factor);
+        return scratch;
+    }
+    // Throws std::invalid_argument where row i holds NaN, an infinity, or a target outside [low, high].
+    void check_row(const Backend& backend, int64_t i, float* scratch) const;
+    // The same for all rows, on the pool's threads.
+    void check_all(const Backend& backend, int threads) const;
+    // A hash of shape, type and up to 1024 rows: which data set a checkpoint belongs to.
+    uint64_t fingerprint() const;
+
+  private:
+    std::string what_;
+};
+
+}  // namespace fusedvae

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: MIT
+#include "step.h"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <mutex>
+
+namespace fusedvae {
+
+namespace {
+
+constexpr int64_t kNormChunk = 16384;  // floats per partial sum of the gradient's norm: fixed, whatever the threads
+
+size_t z(int64_t i) { return static_cast<size_t>(i); }
+
+Epilogue likelihood_epilogue(const Config& config) {
+    if (config.likelihood == FVAE_BERNOULLI) return Epilogue::bernoulli_nll;
+    return config.variance == FVAE_ELEMENT ? Epilogue::gaussian_element_nll : Epilogue::gaussian_nll;
+}
+
+}  // namespace
+
+Step::Step(const Config& config, const Network& network, const Backend& backend)
+    : config_(config), network_(network), backend_(backend) {
+    const size_t count = network.layers.size();
+    y_.resize(count);
+    slope_.resize(count);
+    dy_.resize(count);
+    forward_.resize(count);
+    dgrad_.resize(count);
+    wgrad_.resize(count);
+    dim_weight_.assign(z(network.Z), 1.0f);
+    dim_kl_.assign(z(network.Z), 0.0);
+    norm_parts_.assign((network.floats + kNormChunk - 1) / kNormChunk, 0.0);
+}
+
+void Step::reserve(int64_t B) {
+    if (B <= capacity_) return;
+    capacity_ = 0;  // a failed allocation leaves a step that allocates again
+    for (size_t l = 0; l < network_.layers.size(); ++l) {
+        const Layer& layer = network_.layers[l];
+        const bool last = l + 1 == network_.layers.size();
+        if (!last) y_[l] = Matrix(B, layer.padded());
+        if (saves_slope(layer.activation)) slope_[l] = Matrix(B, layer.padded());
+        dy_[l] = Matrix(B, layer.padded());
+    }
+    z_ = Matrix(B, network_.Z);
+    nll_parts_.resize(z(B) * z(network_.output().count()));
+    kl_parts_.resize(z(B) * z(network_.layers[z(network_.head)].count()));
+    nll_.resize(z(B));
+    kl_.resize(z(B));
+    x_.resize(z(B));
+    converted_ = Matrix();
+    capacity_ = B;
+}
+
+int64_t Step::bytes() const {
+    int64_t total = z_.bytes() + converted_.bytes();
+    for (const auto* list : {&y_, &slope_, &dy_})
+        for (const Matrix& m : *list) total += m.bytes();
+    total += static_cast<int64_t>((nll_parts_.size() + kl_parts_.size()) * sizeof(float));
+    total += static_cast<int64_t>((nll_.size() + kl_.size() + norm_parts_.size()) * sizeof(double));
+    return total + static_cast<int64_t>(x_.size() * sizeof(float*));
+}
+
+int Step::useful_threads(int64_t B, int available) const {
+    // Below about 1.5 million operations for each thread, the barriers cost more than a second core gives.
+    const double work = 3.0 * network_.flops_per_row() * static_cast<double>(B);
+    return static_cast<int>(std::clamp(work / 1.5e6, 1.0, static_cast<double>(available)));
+}
+
+// ---- jobs ------------------------------------------------------------------------------------------------------------
+
+void Step::bind(const Batch& batch, const float* parameters, const Destination* destination) {
+    const int head = network_.head, last = static_cast<int>(network_.layers.size()) - 1;
+    const float scale = static_cast<float>(1.0 / batch.B);
+    const float* const* input = x_.data();
+    for (int l = 0; l <= last; ++l) {
+        const Layer& layer = network_.layers[z(l)];
+        Forward f{};
+        f.rows = input;
+        f.weight = parameters + layer.weight;
+        f.bias = parameters + layer.bias;
+        f.panels = layer.panels();
+        f.K = layer.K;
+        f.N = layer.N;
+        f.ld = dy_[z(l)].ld();  // y, slope and dy of a layer have one shape
+        if (l == head) {
+            f.epilogue = Epilogue::reparameterize_kl;
+            f.head = y_[z(l)].data();
+            f.z = z_.data();
+            f.ld_z = z_.ld();
+            f.noise = batch.noise;
+            f.partial = kl_parts_.data();
+            input = z_.rows();
+        } else if (l < last) {
+            f.epilogue = Epilogue::linear_act;
+            f.activation = layer.activation;
+            f.y = y_[z(l)].data();
+            f.slope = slope_[z(l)].data();
+            f.stored = layer.padded();
+            input = y_[z(l)].rows();
+        } else {
+            f.epilogue = likelihood_epilogue(config_);
+            f.target = x_.data();
+            f.dy = dy_[z(l)].data();
+            f.scale = scale;
+            f.fixed_variance = static_cast<float>(config_.fixed_variance);
+            f.min_variance = static_cast<float>(config_.min_variance);
+            if (network_.has_log_variance) f.log_variance = parameters + network_.log_variance;
+            f.partial = nll_parts_.data();
+        }
+        forward_[z(l)] = f;
+        if (!destination) continue;
+        const Destination& d = *destination;
+
+        if (l > 0) {
+            Dgrad g{};
+            g.rows = dy_[z(l)].rows();
+            g.weight_t = d.transposed + layer.weight_t;
+            g.panels = layer.panels_t();
+            g.N = layer.N;
+            g.K = layer.K;
+            g.dx = dy_[z(l - 1)].data();
+            g.ld = dy_[z(l - 1)].ld();
+            if (l - 1 == head) {
+                g.epilogue = Epilogue::reparameterize_grad;
+                g.head = y_[z(head)].data();
+                g.noise = batch.noise;
+                g.kl_weight = static_cast<float>(batch.beta / batch.B);
+                g.dim_weight = batch.free_bits > 0.0 ? dim_weight_.data() : nullptr;
+            } else {
+                const Layer& before = network_.layers[z(l - 1)];
+                g.epilogue = Epilogue::act_grad;
+                g.activation = before.activation;
+                g.saved = saves_slope(before.activation) ? slope_[z(l - 1)].data() : y_[z(l - 1)].data();
+            }
+            dgrad_[z(l)] = g;
+        }
+
+        Wgrad w{};
+        w.rows = f.rows;
+        w.dy = dy_[z(l)].data();
+        w.ld = dy_[z(l)].ld();
+        w.B = batch.B;
+        w.K = layer.K;
+        w.N = layer.N;
+        w.panels = layer.panels();
+        w.panels_t = layer.panels_t();
+        w.epilogue = d.clip_norm > 0.0 ? Epilogue::store : d.epilogue;
+        w.update = d.update;
+        const auto slot = [&](size_t offset) {
+            return Slot{d.parameters + offset, d.m ? d.m + offset : nullptr, d.v ? d.v + offset : nullptr,
+                        d.gradient ? d.gradient + offset : nullptr};
+        };
+        w.weight = slot(layer.weight);
+        w.weight_t = l > 0 && w.epilogue != Epilogue::store ? d.transposed + layer.weight_t : nullptr;
+        w.bias = slot(layer.bias);
+        if (l == last && network_.has_log_variance) w.log_variance = slot(network_.log_variance);
+        w.scale = scale;
+        w.min_variance = static_cast<float>(config_.min_variance);
+        wgrad_[z(l)] = w;
+    }
+}
+
+// ---- sharing ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Contiguous panels for each thread, ends nearest to equal shares of the columns.
+std::vector<Range> share_panels(Panels panels, int threads) {
+    std::vector<Range> ranges;
+    const double total = panels.start[panels.count];
+    int64_t first = 0;
+    for (int t = 1; t <= threads; ++t) {
+        const double end = total * t / threads;
+        int64_t last = first;
+        while (last < panels.count && std::abs(panels.start[last + 1] - end) <= std::abs(panels.start[last] - end)) ++last;
+        if (t == threads) last = panels.count;
+        ranges.push_back({first, last});
+        first = last;
+    }
+    return ranges;
+}
+
+}  // namespace
+
+// The slowest thread's work over an equal share.
+double Step::imbalance_by_columns(int threads) const {
+    double slowest = 0.0, total = 0.0;
+    for (const Layer& layer : network_.layers) {
+        const Panels p = layer.panels();
+        int64_t widest = 0;
+        for (const Range& r : share_panels(p, threads))
+            widest = std::max<int64_t>(widest, p.start[r.last] - p.start[r.first]);
+        slowest += static_cast<double>(widest) * layer.K;
+        total += static_cast<double>(layer.padded()) * layer.K;
+    }
+    return slowest * threads / total;
+}
+
+void Step::make_plan(int threads, int B) {
+    if (plan_.threads == threads && plan_.B == B) return;
+    Plan plan;
+    plan.threads = threads;
+    plan.B = B;
+    // Measured (bench/README.md): columns win while weights dominate and every thread has panels enough.
+    plan.by_columns = threads > 1 && B < 512 && imbalance_by_columns(threads) < 1.15;
+    for (int t = 0; t < threads; ++t) plan.rows.push_back(share(B, kMaxRows, t, threads));
+    plan.tiles.resize(z(threads));
+
+    double total = 0.0, done = 0.0;  // dW's work, in columns times rows of eight
+    for (const Layer& layer : network_.layers) total += static_cast<double>(layer.padded()) * ((layer.K + 7) / 8);
+    for (size_t l = 0; l < network_.layers.size(); ++l) {
+        const Layer& layer = network_.layers[l];
+        const int index = static_cast<int>(l);
+        plan.panels.push_back(share_panels(layer.panels(), threads));
+        plan.panels_t.push_back(share_panels(layer.panels_t(), threads));
+        for (int p = 0; p < layer.count(); ++p) {
+            if (plan.by_columns) {
+                for (int t = 0; t < threads; ++t)
+                    if (p >= plan.panels[l][z(t)].first && p < plan.panels[l][z(t)].last)
+                        plan.tiles[z(t)].push_back({index, p, 0, layer.K});
+                continue;
+            }
+            const int w = layer.starts[z(p) + 1] - layer.starts[z(p)];
+            for (int k = 0; k < layer.K;) {  // cut where a thread's share ends
+                const int thread = std::min(threads - 1, static_cast<int>(done / total * threads));
+                const double left = total * (thread + 1) / threads - done;
+                const int rows = thread == threads - 1 ? layer.K - k
+                                                       : std::min(layer.K - k, 8 * std::max(1, static_cast<int>(left / w + 0.5)));
+                plan.tiles[z(thread)].push_back({index, p, k, k + rows});
+                done += static_cast<double>(w) * ((rows + 7) / 8);
+                k += rows;
+            }
+        }
+    }
+    plan_ = std::move(plan);
+}
+
+// ---- the step --------------------------------------------------------------------------------------------------------
+
+void Step::read_rows(const Team& team, const Batch& batch) {
+    if (batch.x->direct() && !batch.check) return;
+    const Range mine = plan_.rows[z(team.thread)];
+    for (int64_t b = mine.first; b < mine.last; ++b) {
+        const int64_t i = batch.index ? batch.index[b] : batch.first + b;
+        if (batch.check) batch.x->check_row(backend_, i, batch.x->direct() ? nullptr : converted_.row(b));
+        else backend_.convert(converted_.row(b), batch.x->row(i), batch.x->type, batch.x->columns, batch.x->factor);
+    }
+}
+
+void Step::forward(const Team& team) {
+    for (size_t l = 0; l < forward_.size(); ++l) {
+        const Range rows = plan_.rows[z(team.thread)], panels = plan_.panels[l][z(team.thread)];
+        if (plan_.by_columns) {
+            backend_.forward(forward_[l], 0, plan_.B, static_cast<int>(panels.first), static_cast<int>(panels.last));
+            team.meet();
+        } else {
+            backend_.forward(forward_[l], static_cast<int>(rows.first), static_cast<int>(rows.last), 0,
+                             forward_[l].panels.count);
+        }
+    }
+}
+
+void Step::sum_rows(const Team& team) {
+    const Range mine = plan_.rows[z(team.thread)];
+    const auto total = [](const std::vector<float>& parts, int64_t row, int count) {
+        double sum = 0.0;
+        for (int p = 0; p < count; ++p) sum += parts[z(row * count + p)];
+        return sum;
+    };
+    for (int64_t b = mine.first; b < mine.last; ++b) {
+        nll_[z(b)] = total(nll_parts_, b, network_.output().count());
+        kl_[z(b)] = total(kl_parts_, b, network_.layers[z(network_.head)].count());
+    }
+}
+
+// Free bits act on each latent dimension's KL averaged over the batch, so the whole forward pass comes first.
+void Step::weigh_dimensions(const Team& team, const Batch& batch) {
+    team.meet();
+    const Matrix& head = y_[z(network_.head)];
+    const Range mine = share(network_.Z, 1, team.thread, team.threads);
+    for (int64_t j = mine.first; j < mine.last; ++j) {
+        double sum = 0.0;
+        for (int b = 0; b < batch.B; ++b) {
+            const double mu = head.row(b)[2 * j], logvar = head.row(b)[2 * j + 1];
+            sum += 0.5 * (mu * mu + std::exp(logvar) - 1.0 - logvar);
+        }
+        dim_kl_[z(j)] = sum / batch.B;
+        dim_weight_[z(j)] = dim_kl_[z(j)] > batch.free_bits ? 1.0f : 0.0f;
+    }
+    team.meet();
+}
+
+void Step::backward(const Team& team) {
+    for (size_t l = dgrad_.size() - 1; l > 0; --l) {
+        const Range rows = plan_.rows[z(team.thread)], panels = plan_.panels_t[l][z(team.thread)];
+        if (plan_.by_columns) {
+            backend_.dgrad(dgrad_[l], 0, plan_.B, static_cast<int>(panels.first), static_cast<int>(panels.last));
+            team.meet();
+        } else {
+            backend_.dgrad(dgrad_[l], static_cast<int>(rows.first), static_cast<int>(rows.last), 0,
+                           dgrad_[l].panels.count);
+        }
+    }
+    if (!plan_.by_columns) team.meet();
+}
+
+// Row sums are added in the order of the rows, by whoever asks: every thread gets the same bits.
+fvae_losses Step::losses(const Batch& batch) const {
+    double nll = 0.0, kl = 0.0;
+    for (int b = 0; b < batch.B; ++b) nll += nll_[z(b)], kl += kl_[z(b)];
+    fvae_losses result{0.0, nll / batch.B, kl / batch.B};
+    double optimised = result.kl;
+    if (batch.free_bits > 0.0) {
+        optimised = 0.0;
+        for (double dim : dim_kl_) optimised += dim > batch.free_bits ? dim : batch.free_bits;
+        if (std::isnan(result.kl)) optimised = result.kl;
+    }
+    result.loss = result.reconstruction + batch.beta * optimised;
+    return result;
+}
+
+void Step::update(const Team& team, const Destination& d) {
+    for (const Tiles& t : plan_.tiles[z(team.thread)]) backend_.wgrad(wgrad_[z(t.layer)], t.panel, t.k0, t.k1);
+    if (d.clip_norm > 0.0) apply_clipped(team, d);
+}
+
+void Step::apply_clipped(const Team& team, const Destination& d) {
+    team.meet();
+    const int64_t chunks = static_cast<int64_t>(norm_parts_.size()), floats = static_cast<int64_t>(network_.floats);
+    const Range mine = share(chunks, 1, team.thread, team.threads);
+    for (int64_t c = mine.first; c < mine.last; ++c)
+        norm_parts_[z(c)] = backend_.sum_squares(d.gradient + c * kNormChunk,
+                                                 std::min(kNormChunk, floats - c * kNormChunk));
+    team.meet();
+    double sum = 0.0;
+    for (double part : norm_parts_) sum += part;
+    const double norm = std::sqrt(sum);
+    if (team.thread == 0) finite_ = std::isfinite(norm);
+    if (!std::isfinite(norm)) return;
+    for (const Tiles& t : plan_.tiles[z(team.thread)]) {
+        Wgrad w = wgrad_[z(t.layer)];
+        w.epilogue = d.epilogue;
+        w.from_gradient = 1;
+        w.weight_t = t.layer > 0 ? d.transposed + network_.layers[z(t.layer)].weight_t : nullptr;
+        // torch.nn.utils.clip_grad_norm_: max_norm / (norm + 1e-6), never above 1
+        w.update.gradient_scale = static_cast<float>(std::min(1.0, d.clip_norm / (norm + 1e-6)));
+        backend_.wgrad(w, t.panel, t.k0, t.k1);
+    }
+}
+
+bool Step::pass(Lease& lease, const Batch& batch, const float* parameters, const Destination* destination) {
+    reserve(batch.B);
+    if (!batch.x->direct() && converted_.bytes() == 0) converted_ = Matrix(capacity_, network_.D);
+    for (int b = 0; b < batch.B; ++b) {
+        const int64_t i = batch.index ? batch.index[b] : batch.first + b;
+        x_[z(b)] = batch.x->direct() ? reinterpret_cast<const float*>(batch.x->row(i)) : converted_.row(b);
+    }
+    bind(batch, parameters, destination);
+    make_plan(lease.threads(), batch.B);
+
+    std::exception_ptr bad_value;
+    std::mutex guard;
+    lease.run([&](const Team& team) {
+        try {
+            read_rows(team, batch);
+        } catch (...) {
+            const std::lock_guard<std::mutex> lock(guard);
+            bad_value = std::current_exception();
+        }
+        if (batch.check || (plan_.by_columns && !batch.x->direct())) team.meet();
+        if (bad_value) return;
+        forward(team);
+        sum_rows(team);
+        if (batch.free_bits > 0.0) weigh_dimensions(team, batch);
+        if (!destination) return;
+        backward(team);
+        const bool finite = std::isfinite(losses(batch).loss);
+        if (team.thread == 0) finite_ = finite;
+        if (finite) update(team, *destination);
+    });
+    if (bad_value) std::rethrow_exception(bad_value);
+    return finite_;
+}
+
+bool Step::run(Lease& lease, const Batch& batch, const Destination& destination, fvae_losses* result) {
+    const bool updated = pass(lease, batch, destination.parameters, &destination);
+    *result = losses(batch);
+    return updated;
+}
+
+fvae_losses Step::evaluate(Lease& lease, const Batch& batch, const float* parameters) {
+    pass(lease, batch, parameters, nullptr);
+    return losses(batch);
+}
+
+}  // namespace fusedvae
