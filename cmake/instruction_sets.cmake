@@ -31,7 +31,7 @@ if(FUSEDVAE_X86_64)
   )
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # Its header's _mm512_undefined_ps() (GCC bug 105593).
-    list(APPEND avx512_flags -Wno-uninitialized -Wno-maybe-uninitialized)
+    list(APPEND avx512_flags -Wno-uninitialized)
   endif()
   set_source_files_properties(csrc/cpu/isa_avx512.cpp PROPERTIES COMPILE_OPTIONS "${avx512_flags}")
 elseif(FUSEDVAE_AARCH64)

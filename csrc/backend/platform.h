@@ -13,8 +13,8 @@
 
 namespace fusedvae::platform {
 
-// Cores that work of this process can use: the affinity mask, the cgroup's CPU quota (rounded up) and OMP_NUM_THREADS
-// (where it starts with a positive number), whichever is least; at least 1.
+// Cores that work of this process can use: the affinity mask, the cgroup's CPU quota as it was at the first call
+// (rounded up) and OMP_NUM_THREADS (where it starts with a positive number), whichever is least; at least 1.
 int usable_cores();
 
 // A clock that never goes back.

@@ -16,9 +16,9 @@ namespace fusedvae {
 
 namespace {
 
-// About 50 us of pauses: longer than any serial stretch between two regions of a training loop. With more threads than
-// cores a spinning thread keeps the one it waits for from running, so it goes to sleep almost at once.
-constexpr int kSpins = 4000, kSpinsCrowded = 20;
+// About 50 us of pauses (25 ns each on Zen 5): longer than any serial stretch between two regions of a training loop.
+// With more threads than cores a spinning thread keeps the one it waits for from running, so it sleeps almost at once.
+constexpr int kSpins = 2000, kSpinsCrowded = 20;
 constexpr int kMaxThreads = 1024;
 
 int spins_for(int threads) { return threads <= platform::usable_cores() ? kSpins : kSpinsCrowded; }

@@ -273,7 +273,8 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
             state_.kl += losses.kl * batch.B;
             if (callback) {
                 progress.batch_losses = losses;
-                tell(FVAE_BATCH_END);
+                place(state_.steps - 1);  // the rate and beta that these losses were made with
+                call(FVAE_BATCH_END);
                 const double now = platform::seconds();
                 if (now - last_tick >= kTickSeconds) {
                     last_tick = now;
@@ -300,6 +301,7 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
         state_.rows = state_.loss = state_.reconstruction = state_.kl = 0.0;
         ++state_.epoch;
         call(FVAE_EPOCH_END);
+        progress.has_validation = 0;
     }
     call(FVAE_TRAIN_END);
 }

@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-namespace fusedvae::check {
+namespace native_test {
 
 struct Test {
     const char* name;
@@ -53,16 +53,16 @@ inline bool chosen(const char* name, int argc, char** argv) {
     return false;
 }
 
-}  // namespace fusedvae::check
+}  // namespace native_test
 
 #define TEST(name)                                                                        \
     static void test_##name();                                                            \
-    static const ::fusedvae::check::Registration registration_##name(#name, test_##name); \
+    static const ::native_test::Registration registration_##name(#name, test_##name); \
     static void test_##name()
 
 #define CHECK(condition)                                                                    \
     do {                                                                                    \
-        if (!(condition)) throw ::fusedvae::check::Failure(__FILE__, __LINE__, #condition); \
+        if (!(condition)) throw ::native_test::Failure(__FILE__, __LINE__, #condition); \
     } while (false)
 
 #define CHECK_EQUAL(a, b)                                                                                    \
@@ -70,8 +70,8 @@ inline bool chosen(const char* name, int argc, char** argv) {
         const auto check_a = (a); /* copies: a reference might be into a temporary */                        \
         const auto check_b = (b);                                                                            \
         if (!(check_a == check_b))                                                                           \
-            throw ::fusedvae::check::Failure(__FILE__, __LINE__,                                             \
-                                             ::fusedvae::check::two_values(#a " == " #b, check_a, check_b)); \
+            throw ::native_test::Failure(__FILE__, __LINE__,                                             \
+                                             ::native_test::two_values(#a " == " #b, check_a, check_b)); \
     } while (false)
 
 // |a - b| <= tolerance; a NaN on either side fails.
@@ -79,9 +79,9 @@ inline bool chosen(const char* name, int argc, char** argv) {
     do {                                                                                                \
         const double check_a = static_cast<double>(a), check_b = static_cast<double>(b);                \
         if (!(std::fabs(check_a - check_b) <= static_cast<double>(tolerance)))                          \
-            throw ::fusedvae::check::Failure(                                                           \
+            throw ::native_test::Failure(                                                           \
                 __FILE__, __LINE__,                                                                     \
-                ::fusedvae::check::two_values(#a " near " #b " within " #tolerance, check_a, check_b)); \
+                ::native_test::two_values(#a " near " #b " within " #tolerance, check_a, check_b)); \
     } while (false)
 
 // The expression must throw Type (or a class derived from it) with `part` in its message.
@@ -95,17 +95,17 @@ inline bool chosen(const char* name, int argc, char** argv) {
             check_thrown = true;                                                                                  \
             check_message = check_error.what();                                                                   \
         }                                                                                                         \
-        if (!check_thrown) throw ::fusedvae::check::Failure(__FILE__, __LINE__, #expression " throws no " #Type); \
+        if (!check_thrown) throw ::native_test::Failure(__FILE__, __LINE__, #expression " throws no " #Type); \
         if (check_message.find(part) == std::string::npos)                                                        \
-            throw ::fusedvae::check::Failure(                                                                     \
+            throw ::native_test::Failure(                                                                     \
                 __FILE__, __LINE__,                                                                               \
                 std::string(#expression " says \"") + check_message + "\" without \"" + (part) + "\"");           \
     } while (false)
 
 int main(int argc, char** argv) {
     int passed = 0, failed = 0;
-    for (const auto& test : fusedvae::check::tests()) {
-        if (!fusedvae::check::chosen(test.name, argc, argv)) continue;
+    for (const auto& test : native_test::tests()) {
+        if (!native_test::chosen(test.name, argc, argv)) continue;
         try {
             test.run();
             ++passed;

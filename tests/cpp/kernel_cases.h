@@ -6,9 +6,9 @@
 // at most K + 1 roundings, each of at most kEps / 2 times the partial sum it rounds. With inputs of mixed sign a
 // partial sum of k terms is about sqrt(k) / 3 * max|a| max|b|, and the roundings' signs are mixed too, so that the
 // typical error is 0.07 kEps K max|a| max|b|: the bound used, kEps (K + 1) max|a| max|b|, is fourteen times that, and
-// still 8000 times below what one lost term or bfloat16 arithmetic would do. What follows the product multiplies that
-// error by the function's largest slope and adds kFunction, the error of the function itself (a few roundings of a
-// polynomial), relative to the size of the terms that it is made of.
+// still hundreds of times below what one lost term or inputs rounded to bfloat16 would do. What follows the product
+// multiplies that error by the function's largest slope and adds kFunction, the error of the function itself (a few
+// roundings of a polynomial), relative to the size of the terms that it is made of.
 #pragma once
 
 #include <algorithm>

@@ -55,7 +55,7 @@ FUSEDVAE_FN float from_bits(uint32_t bits) {
 }
 // p * 2^n for integral n in [-252, 254]; in two steps, so that results may be subnormal or infinite.
 FUSEDVAE_FN V scale2(V p, V n) {
-    const int e = (int)n.v, half = e / 2;
+    const int e = n.v == n.v ? (int)n.v : 0, half = e / 2;  // NaN has no integer; p carries it on
     return {p.v * from_bits((uint32_t)(half + 127) << 23) * from_bits((uint32_t)(e - half + 127) << 23)};
 }
 // Positive normal x = m 2^e with m in [1, 2): returns m.

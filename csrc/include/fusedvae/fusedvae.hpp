@@ -40,16 +40,25 @@ class bad_file_error : public std::invalid_argument {
 };
 
 class io_error : public std::runtime_error {
-   public:
+  public:
     io_error(fvae_status status, const std::string& message) : std::runtime_error(message), status_(status) {}
     fvae_status status() const noexcept { return status_; }  // FVAE_IO_ERROR, FVAE_NOT_FOUND or FVAE_PERMISSION_DENIED
 
-   private:
+  private:
     fvae_status status_;
 };
 
 class non_finite_error : public std::runtime_error {
     using std::runtime_error::runtime_error;
+};
+
+class out_of_memory : public std::bad_alloc {
+  public:
+    explicit out_of_memory(const std::string& message) : message_(message) {}
+    const char* what() const noexcept override { return message_.what(); }
+
+  private:
+    std::runtime_error message_;  // whose copies do not throw
 };
 
 // Throws what a status says, with the library's message.
@@ -62,7 +71,7 @@ inline void check(fvae_status status) {
         case FVAE_TYPE_ERROR:
             throw type_error(message);
         case FVAE_OUT_OF_MEMORY:
-            throw std::bad_alloc();
+            throw out_of_memory(message);
         case FVAE_IO_ERROR:
         case FVAE_NOT_FOUND:
         case FVAE_PERMISSION_DENIED:
@@ -157,7 +166,7 @@ struct ParameterInfo {
 };
 
 class Model {
-   public:
+  public:
     explicit Model(const Config& config, uint64_t seed = 0) {
         const fvae_config view = config.view();
         fvae_model* model = nullptr;
@@ -232,7 +241,7 @@ class Model {
 
     fvae_model* get() const noexcept { return handle_.get(); }
 
-   private:
+  private:
     struct Free {
         void operator()(fvae_model* model) const noexcept { fvae_model_free(model); }
     };
@@ -248,7 +257,7 @@ constexpr uint32_t event_bit(fvae_event event) { return 1u << event; }
 constexpr uint32_t kAllEvents = (event_bit(FVAE_TICK) << 1) - 1;
 
 class Trainer {
-   public:
+  public:
     explicit Trainer(Model& model, const fvae_trainer_options& options = fvae_trainer_options_default()) {
         fvae_trainer* trainer = nullptr;
         check(fvae_trainer_create(model.get(), &options, &trainer));
@@ -338,7 +347,7 @@ class Trainer {
 
     fvae_trainer* get() const noexcept { return handle_.get(); }
 
-   private:
+  private:
     struct Free {
         void operator()(fvae_trainer* trainer) const noexcept { fvae_trainer_free(trainer); }
     };
