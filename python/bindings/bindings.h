@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the parts of the extension module `fusedvae._core` share: views of NumPy rows, fresh result arrays, and the mark
+ * of the thread that trains a model. Arguments are checked here only as far as memory safety needs; the library checks
+ * the rest, and python/fusedvae says it in the user's words.
+ */
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "fusedvae/fusedvae.hpp"
+
+namespace fusedvae::python {
+
+namespace py = pybind11;
+
+using Floats = py::array_t<float, py::array::c_style>;
+using Doubles = py::array_t<double, py::array::c_style>;
+
+// A fresh (n, columns) array.
+inline Floats matrix(int64_t n, int64_t columns) { return Floats(std::vector<py::ssize_t>{n, columns}); }
+
+// Rows of a NumPy array, in place, with a reference to it.
+struct Rows {
+    py::array array;
+    fvae_array view;
+
+    Rows(py::array source, bool streamed);
+};
+
+// Which thread trains a model just now, shared by the model and its trainers; read and written under the GIL.
+struct Training {
+    std::thread::id owner;
+};
+
+// Marks this thread as the one that trains; refuses while any thread does, this one (from a callback) included.
+class Exclusive {
+  public:
+    explicit Exclusive(Training& training) : training_(training) {
+        if (training.owner == std::this_thread::get_id()) {
+            throw std::runtime_error(
+                "this model is being trained; a callback may read, save and score it, not change it");
+        }
+        if (training.owner != std::thread::id{}) {
+            throw std::runtime_error("this model is being trained in another thread; wait for that run or stop it");
+        }
+        training.owner = std::this_thread::get_id();
+    }
+    ~Exclusive() { training_.owner = std::thread::id{}; }
+    Exclusive(const Exclusive&) = delete;
+    Exclusive& operator=(const Exclusive&) = delete;
+
+  private:
+    Training& training_;
+};
+
+// For what a trainer's callbacks may do, and other threads may not while it runs.
+inline void refuse_other_threads(const Training& training) {
+    if (training.owner != std::thread::id{} && training.owner != std::this_thread::get_id()) {
+        throw std::runtime_error("this trainer runs in another thread; ask it from a callback, or wait for it");
+    }
+}
+
+struct BoundModel {
+    Model model;
+    std::shared_ptr<Training> training;
+    int64_t width;   // D
+    int64_t latent;  // Z
+
+    explicit BoundModel(Model m, std::shared_ptr<Training> shared = std::make_shared<Training>());
+};
+
+inline py::tuple losses_tuple(const fvae_losses& losses) {
+    return py::make_tuple(losses.loss, losses.reconstruction, losses.kl);
+}
+
+void bind_config(py::module_& m);
+void bind_model(py::module_& m);
+void bind_trainer(py::module_& m);
+void bind_kernels(py::module_& m);
+
+}  // namespace fusedvae::python

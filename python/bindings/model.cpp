@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Rows and Model. Pointers are taken, then the GIL is released around every call that computes.
+ */
+#include <functional>
+#include <numeric>
+
+#include "bindings.h"
+
+namespace fusedvae::python {
+namespace {
+
+fvae_dtype dtype_code(const py::dtype& dtype) {
+    if (dtype.byteorder() != '>') {
+        switch (dtype.char_()) {
+            case 'f':
+                return FVAE_FLOAT32;
+            case 'd':
+                return FVAE_FLOAT64;
+            case 'e':
+                return FVAE_FLOAT16;
+            case 'B':
+                return FVAE_UINT8;
+            case '?':
+                return FVAE_BOOL;
+        }
+    }
+    throw py::type_error("rows must be native float32, float64, float16, uint8 or bool, not " +
+                         py::str(dtype).cast<std::string>());
+}
+
+int64_t product(const std::vector<int64_t>& shape) {
+    return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+void check_index(const std::vector<ParameterInfo>& infos, int64_t index) {
+    if (index < 0 || index >= static_cast<int64_t>(infos.size())) throw std::out_of_range("no such parameter");
+}
+
+Floats get_parameter(const BoundModel& self, int64_t index) {
+    const std::vector<ParameterInfo> infos = self.model.parameters();
+    check_index(infos, index);
+    Floats values(infos[static_cast<size_t>(index)].shape);
+    self.model.get_parameter(index, values.mutable_data());
+    return values;
+}
+
+void set_parameter(BoundModel& self, int64_t index, const Floats& values) {
+    const std::vector<ParameterInfo> infos = self.model.parameters();
+    check_index(infos, index);
+    if (values.size() != infos[static_cast<size_t>(index)].size()) throw std::invalid_argument("wrong parameter size");
+    const Exclusive exclusive(*self.training);
+    self.model.set_parameter(index, values.data());
+}
+
+void init_output_bias(BoundModel& self, const Rows& x) {
+    const Exclusive exclusive(*self.training);
+    const py::gil_scoped_release released;
+    self.model.init_output_bias(x.view);
+}
+
+void save(const BoundModel& self, const std::string& path) {
+    const py::gil_scoped_release released;
+    self.model.save(path);
+}
+
+py::tuple encode(const BoundModel& self, const Rows& x) {
+    Floats mu = matrix(x.view.rows, self.latent);
+    Floats logvar = matrix(x.view.rows, self.latent);
+    float* const mu_data = mu.mutable_data();
+    float* const logvar_data = logvar.mutable_data();
+    {
+        const py::gil_scoped_release released;
+        self.model.encode(x.view, mu_data, logvar_data);
+    }
+    return py::make_tuple(mu, logvar);
+}
+
+Floats decode(const BoundModel& self, const Floats& z) {
+    if (z.ndim() != 2 || z.shape(1) != self.latent) throw std::invalid_argument("z must have shape (n, latent)");
+    Floats mean = matrix(z.shape(0), self.width);
+    const float* const z_data = z.data();
+    float* const mean_data = mean.mutable_data();
+    const py::gil_scoped_release released;
+    self.model.decode(z_data, z.shape(0), mean_data);
+    return mean;
+}
+
+Floats reconstruct(const BoundModel& self, const Rows& x) {
+    Floats mean = matrix(x.view.rows, self.width);
+    float* const mean_data = mean.mutable_data();
+    const py::gil_scoped_release released;
+    self.model.reconstruct(x.view, mean_data);
+    return mean;
+}
+
+// elbo and log_likelihood: (n) scores.
+template <void (Model::*method)(const fvae_array&, int64_t, uint64_t, double*) const>
+Doubles score(const BoundModel& self, const Rows& x, int64_t samples, uint64_t seed) {
+    Doubles scores(x.view.rows);
+    double* const data = scores.mutable_data();
+    const py::gil_scoped_release released;
+    (self.model.*method)(x.view, samples, seed, data);
+    return scores;
+}
+
+// noise (S, n, Z) -> losses, one array for each parameter.
+py::tuple gradients(const BoundModel& self, const Rows& x, const std::optional<Floats>& noise, uint64_t seed,
+                    double beta, double free_bits) {
+    if (noise && (noise->ndim() != 3 || noise->shape(1) != x.view.rows || noise->shape(2) != self.latent)) {
+        throw std::invalid_argument("noise must have shape (samples, n, latent)");
+    }
+    py::list arrays;
+    std::vector<float*> pointers;
+    for (const ParameterInfo& info : self.model.parameters()) {
+        Floats array(info.shape);
+        pointers.push_back(array.mutable_data());
+        arrays.append(std::move(array));
+    }
+    const float* const noise_data = noise ? noise->data() : nullptr;
+    const int64_t samples = noise ? noise->shape(0) : 1;
+    fvae_losses losses;
+    {
+        const py::gil_scoped_release released;
+        losses = self.model.gradients(x.view, noise_data, samples, seed, beta, free_bits, pointers.data());
+    }
+    return py::make_tuple(losses_tuple(losses), arrays);
+}
+
+}  // namespace
+
+Rows::Rows(py::array source, bool streamed) : array(std::move(source)), view(fvae_array_default()) {
+    view.dtype = dtype_code(array.dtype());
+    if (array.ndim() != 2) throw std::invalid_argument("rows must be a matrix");
+    if (array.shape(1) > 1 && array.strides(1) != array.itemsize()) {
+        throw std::invalid_argument("the columns of a row must be neighbours in memory");
+    }
+    view.data = array.data();
+    view.rows = array.shape(0);
+    view.columns = array.shape(1);
+    view.row_stride = array.shape(0) > 1 ? array.strides(0) : 0;
+    view.streamed = streamed;
+}
+
+BoundModel::BoundModel(Model m, std::shared_ptr<Training> shared) : model(std::move(m)), training(std::move(shared)) {
+    const Config config = model.config();
+    width = product(config.input_shape);
+    latent = config.latent;
+}
+
+void bind_model(py::module_& m) {
+    py::class_<Rows>(m, "Rows")
+        .def(py::init<py::array, bool>(), py::arg("array"), py::arg("streamed") = false)
+        .def_readonly("array", &Rows::array);
+
+    py::class_<BoundModel>(m, "Model")
+        .def(py::init([](const Config& config, uint64_t seed) { return BoundModel(Model(config, seed)); }),
+             py::arg("config"), py::arg("seed"))
+        .def_static(
+            "load",
+            [](const std::string& path) {
+                const py::gil_scoped_release released;
+                return BoundModel(Model::load(path));
+            },
+            py::arg("path"))
+        .def("copy", [](const BoundModel& self) { return BoundModel(self.model.copy()); })
+        .def("config", [](const BoundModel& self) { return self.model.config(); })
+        .def("parameter_info",
+             [](const BoundModel& self) {
+                 py::list infos;
+                 for (const ParameterInfo& info : self.model.parameters()) {
+                     infos.append(py::make_tuple(info.name, py::tuple(py::cast(info.shape))));
+                 }
+                 return infos;
+             })
+        .def("get_parameter", &get_parameter, py::arg("index"))
+        .def("set_parameter", &set_parameter, py::arg("index"), py::arg("values"))
+        .def("init_output_bias", &init_output_bias, py::arg("x"))
+        .def("save", &save, py::arg("path"))
+        .def("encode", &encode, py::arg("x"))
+        .def("decode", &decode, py::arg("z"))
+        .def("reconstruct", &reconstruct, py::arg("x"))
+        .def("elbo", &score<&Model::elbo>, py::arg("x"), py::arg("samples"), py::arg("seed"))
+        .def("log_likelihood", &score<&Model::log_likelihood>, py::arg("x"), py::arg("samples"), py::arg("seed"))
+        .def("gradients", &gradients, py::arg("x"), py::arg("noise"), py::arg("seed"), py::arg("beta"),
+             py::arg("free_bits"));
+}
+
+}  // namespace fusedvae::python

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The extension module `fusedvae._core`: errors, the functions that belong to no object, and the list of its parts.
+ */
+#include <array>
+
+#include "bindings.h"
+
+namespace fusedvae::python {
+namespace {
+
+// An exception of Python's own, as if defined in the package.
+PyObject* new_error(py::module_& m, const char* name, PyObject* base, const char* doc) {
+    PyObject* const type = PyErr_NewExceptionWithDoc((std::string("fusedvae.") + name).c_str(), doc, base, nullptr);
+    if (!type) throw py::error_already_set();
+    m.add_object(name, type);
+    return type;
+}
+
+PyObject* bad_file_type = nullptr;
+PyObject* non_finite_type = nullptr;
+
+// pybind11 already turns invalid_argument into ValueError, bad_alloc into MemoryError, runtime_error into RuntimeError.
+void translate(std::exception_ptr thrown) {
+    try {
+        if (thrown) std::rethrow_exception(thrown);
+    } catch (const type_error& error) {
+        PyErr_SetString(PyExc_TypeError, error.what());
+    } catch (const bad_file_error& error) {
+        PyErr_SetString(bad_file_type, error.what());
+    } catch (const non_finite_error& error) {
+        PyErr_SetString(non_finite_type, error.what());
+    } catch (const io_error& error) {
+        PyErr_SetString(error.status() == FVAE_NOT_FOUND           ? PyExc_FileNotFoundError
+                        : error.status() == FVAE_PERMISSION_DENIED ? PyExc_PermissionError
+                                                                   : PyExc_OSError,
+                        error.what());
+    }
+}
+
+Floats sample_latent(uint64_t seed, uint64_t first, int64_t n, int64_t latent, double temperature) {
+    Floats z = matrix(n, latent);
+    float* const data = z.mutable_data();
+    const py::gil_scoped_release released;
+    check(fvae_sample_latent(seed, first, n, latent, temperature, data));
+    return z;
+}
+
+py::array_t<uint32_t> philox(const std::array<uint32_t, 4>& counter, const std::array<uint32_t, 2>& key) {
+    py::array_t<uint32_t> words(4);
+    fvae_philox(counter.data(), key.data(), words.mutable_data());
+    return words;
+}
+
+std::string backend() {
+    const char* name = nullptr;
+    check(fvae_backend(&name));
+    return name;
+}
+
+double measure_peak(int32_t threads, double seconds) {
+    double gflops = 0;
+    const py::gil_scoped_release released;
+    check(fvae_measure_peak(threads, seconds, &gflops));
+    return gflops;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+    if (fvae_abi_version() != FVAE_ABI_VERSION) {
+        throw py::import_error("fusedvae._core and the fusedvae library beside it are of different versions");
+    }
+    bad_file_type = new_error(m, "BadFileError", PyExc_ValueError, "The file is truncated, corrupted or foreign.");
+    non_finite_type = new_error(m, "NonFiniteError", PyExc_RuntimeError,
+                                "The loss became infinite or NaN; the message names the step and what to try.");
+    py::register_exception_translator(&translate);
+
+    bind_config(m);
+    bind_model(m);
+    bind_trainer(m);
+    bind_kernels(m);
+
+    m.def("sample_latent", &sample_latent, py::arg("seed"), py::arg("first"), py::arg("n"), py::arg("latent"),
+          py::arg("temperature"));
+    m.def("philox", &philox, py::arg("counter"), py::arg("key"));
+    m.def("num_threads", &fvae_num_threads);
+    m.def(
+        "set_num_threads", [](int32_t threads) { check(fvae_set_num_threads(threads)); }, py::arg("threads"));
+    m.def("backend", &backend);
+    m.def("available_backends", &fvae_available_backends);
+    m.def("measure_peak", &measure_peak, py::arg("threads"), py::arg("seconds"));
+    m.def("version", &fvae_version);
+}
+
+}  // namespace fusedvae::python

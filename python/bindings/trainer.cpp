@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Trainer. fit runs without the GIL; its callback takes it for as long as Python runs. What Python raises there leaves
+ * fit unchanged, and a pending Ctrl-C is found at every event, TICK included.
+ */
+#include "bindings.h"
+
+namespace fusedvae::python {
+namespace {
+
+struct BoundTrainer {
+    Trainer trainer;
+    std::shared_ptr<Training> training;
+
+    BoundTrainer(Trainer t, std::shared_ptr<Training> shared) : trainer(std::move(t)), training(std::move(shared)) {}
+
+    Trainer& idle() {
+        refuse_other_threads(*training);
+        return trainer;
+    }
+};
+
+py::tuple progress_tuple(const fvae_progress& p) {
+    const py::object validation = p.has_validation ? py::object(losses_tuple(p.validation)) : py::object(py::none());
+    return py::make_tuple(p.epoch, p.epochs, p.batch, p.batches, p.step, p.learning_rate, p.beta,
+                          losses_tuple(p.batch_losses), losses_tuple(p.train), validation);
+}
+
+// callback(event, progress) -> whether to stop.
+void fit(BoundTrainer& self, const Rows& x, int64_t epochs, const Rows* validation, const py::function& callback,
+         uint32_t events) {
+    const Exclusive exclusive(*self.training);
+    const Callback guarded = [&callback](fvae_event event, const fvae_progress& progress) -> int32_t {
+        const py::gil_scoped_acquire acquired;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        const bool stop = callback(static_cast<int>(event), progress_tuple(progress)).cast<bool>();
+        return stop ? FVAE_CALLBACK_STOP : FVAE_CALLBACK_CONTINUE;
+    };
+    const py::gil_scoped_release released;
+    self.trainer.fit(x.view, epochs, validation ? &validation->view : nullptr, guarded, events);
+}
+
+py::tuple step(BoundTrainer& self, const Rows& batch, const std::optional<Floats>& noise) {
+    if (noise) {
+        const int64_t latent = self.trainer.model().config().latent;
+        if (noise->ndim() != 2 || noise->shape(0) != batch.view.rows || noise->shape(1) != latent) {
+            throw std::invalid_argument("noise must have shape (n, latent)");
+        }
+    }
+    const float* const noise_data = noise ? noise->data() : nullptr;
+    fvae_losses losses;
+    {
+        const Exclusive exclusive(*self.training);
+        const py::gil_scoped_release released;
+        losses = self.trainer.step(batch.view, noise_data);
+    }
+    return losses_tuple(losses);
+}
+
+py::tuple evaluate(BoundTrainer& self, const Rows& x, uint64_t seed) {
+    const Trainer& trainer = self.idle();
+    fvae_losses losses;
+    {
+        const py::gil_scoped_release released;
+        losses = trainer.evaluate(x.view, seed);
+    }
+    return losses_tuple(losses);
+}
+
+// (epoch, step, learning_rate, beta, train losses, validation losses) of each finished epoch.
+py::list history(BoundTrainer& self) {
+    py::list records;
+    for (const fvae_epoch& e : self.idle().history()) {
+        records.append(py::make_tuple(e.epoch, e.step, e.learning_rate, e.beta, losses_tuple(e.train),
+                                      losses_tuple(e.validation)));
+    }
+    return records;
+}
+
+py::dict memory(BoundTrainer& self) {
+    py::dict bytes;
+    for (const auto& [name, size] : self.idle().memory()) bytes[py::str(name)] = size;
+    return bytes;
+}
+
+void save(BoundTrainer& self, const std::string& path) {
+    const Trainer& trainer = self.idle();
+    const py::gil_scoped_release released;
+    trainer.save(path);
+}
+
+}  // namespace
+
+void bind_trainer(py::module_& m) {
+    py::class_<BoundTrainer>(m, "Trainer")
+        .def(py::init([](BoundModel& model, const fvae_trainer_options& options) {
+                 return BoundTrainer(Trainer(model.model, options), model.training);
+             }),
+             py::arg("model"), py::arg("options"))
+        .def_static(
+            "resume",
+            [](const std::string& path) {
+                const py::gil_scoped_release released;
+                return BoundTrainer(Trainer::resume(path), std::make_shared<Training>());
+            },
+            py::arg("path"))
+        .def("model", [](BoundTrainer& self) { return BoundModel(self.trainer.model(), self.training); })
+        .def("options", [](BoundTrainer& self) { return self.idle().options(); })
+        .def(
+            "set_learning_rate", [](BoundTrainer& self, double rate) { self.idle().set_learning_rate(rate); },
+            py::arg("learning_rate"))
+        .def("fit", &fit, py::arg("x"), py::arg("epochs"), py::arg("validation"), py::arg("callback"),
+             py::arg("events"))
+        .def("step", &step, py::arg("batch"), py::arg("noise"))
+        .def("evaluate", &evaluate, py::arg("x"), py::arg("seed"))
+        .def("epochs", [](BoundTrainer& self) { return self.idle().epochs(); })
+        .def("steps", [](BoundTrainer& self) { return self.idle().steps(); })
+        .def("history", &history)
+        .def("memory", &memory)
+        .def("save", &save, py::arg("path"));
+}
+
+}  // namespace fusedvae::python

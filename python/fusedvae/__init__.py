@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""fusedvae: variational autoencoders trained by a fused C++ engine.
+
+    import fusedvae as fv
+
+    model = fv.Model(fv.Config(input_shape=784, hidden=(400,), latent=20))
+    history = fv.Trainer(model, fv.Adam(1e-3)).fit(X, epochs=10)
+    images = fv.Sampler(model).sample(64)
+
+Terms are in nats per row, summed over features, constants included: loss = reconstruction + beta * KL,
+elbo = -(reconstruction + KL).
+"""
+
+from . import _checks, _core, kernels
+from ._core import BadFileError, NonFiniteError
+from .callbacks import Callback, History, Losses, Progress
+from .config import Bernoulli, Config, Gaussian
+from .model import Model, load
+from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, LinearBeta, StepDecay
+from .sampler import Sampler
+from .trainer import Trainer
+
+__version__ = _core.version()
+
+
+def set_num_threads(threads: int) -> None:
+    """Sets the threads of trainings and scorings that do not say; at first the cores this process may use.
+
+    >>> set_num_threads(2)
+    >>> get_num_threads()
+    2
+    """
+    _core.set_num_threads(_checks.integer("threads", threads, 1, 4096))
+
+
+def get_num_threads() -> int:
+    """Threads of trainings and scorings that do not say."""
+    return _core.num_threads()
+
+
+def backend() -> str:
+    """The instruction set in use: the machine's best, or what FUSEDVAE_BACKEND forces (ValueError if impossible)."""
+    return _core.backend()
+
+
+def available_backends() -> tuple[str, ...]:
+    """The instruction sets that this build holds and this machine can run."""
+    return tuple(_core.available_backends().split(","))
+
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "BadFileError",
+    "Bernoulli",
+    "Callback",
+    "Config",
+    "Constant",
+    "Cosine",
+    "CyclicalBeta",
+    "Gaussian",
+    "History",
+    "LinearBeta",
+    "Losses",
+    "Model",
+    "NonFiniteError",
+    "Progress",
+    "Sampler",
+    "StepDecay",
+    "Trainer",
+    "available_backends",
+    "backend",
+    "get_num_threads",
+    "kernels",
+    "load",
+    "set_num_threads",
+]

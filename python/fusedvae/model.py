@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""The model: encoder, decoder and their scores. Thin over the engine, which the docstrings speak for.
+
+Letters: n rows, D data width, Z latent width, S Monte-Carlo samples. Terms are in nats per row, summed over features,
+constants included; loss = reconstruction + beta * KL; elbo = -(reconstruction + KL).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _arrays, _checks, _core
+from .callbacks import Losses
+from .config import Config
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+class Model:
+    """A variational autoencoder with parameters drawn from `seed`.
+
+    Rows are arrays of shape (n, D) or (n, *input_shape); see the README for what is read in place. Every method that
+    reads rows raises ValueError for a wrong shape, no rows, and values that are not finite (naming row and column), and
+    TypeError for what holds no numbers. Methods may run in several threads at once, those that set parameters alone.
+
+    >>> import numpy as np, fusedvae as fv
+    >>> model = fv.Model(fv.Config(input_shape=6, hidden=(8,), latent=2), seed=0)
+    >>> mu, logvar = model.encode(np.zeros((3, 6), dtype=np.float32))
+    >>> mu.shape
+    (3, 2)
+    """
+
+    def __init__(self, config: Config, seed: int = 0, device: str = "cpu") -> None:
+        if not isinstance(config, Config):
+            raise TypeError(f"config must be a fusedvae.Config, not {type(config).__name__}")
+        _check_device(device)
+        self._adopt(_core.Model(config._to_core(), _checks.seed(seed)))
+
+    @classmethod
+    def _wrap(cls, core: _core.Model) -> Model:
+        model = cls.__new__(cls)
+        model._adopt(core)
+        return model
+
+    def _adopt(self, core: _core.Model) -> None:
+        self._core = core
+        self._config = Config._from_core(core.config())
+
+    @property
+    def config(self) -> Config:
+        """What this model is made of."""
+        return self._config
+
+    @property
+    def device(self) -> str:
+        """Where the model computes: always "cpu" in this version."""
+        return "cpu"
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of trained values.
+
+        >>> import fusedvae as fv
+        >>> fv.Model(fv.Config()).parameter_count
+        652824
+        """
+        return sum(int(np.prod(shape)) for _, shape in self._core.parameter_info())
+
+    def to(self, device: str) -> Model:
+        """This model on `device`; RuntimeError for "cuda", which this version is built without."""
+        _check_device(device)
+        return self
+
+    def copy(self) -> Model:
+        """A second model with the same parameters."""
+        return Model._wrap(self._core.copy())
+
+    def encode(self, x: Any) -> tuple[Floats, Floats]:
+        """Mean and log-variance of q(z|x): x (n, D) -> mu (n, Z), logvar (n, Z), float32. Deterministic."""
+        return self._core.encode(self._rows(x))
+
+    def decode(self, z: Any) -> Floats:
+        """Mean of p(x|z): z (n, Z) -> (n, *input_shape) float32."""
+        return self._shaped(self._core.decode(_arrays.as_codes(z, self._config.latent)))
+
+    def reconstruct(self, x: Any) -> Floats:
+        """Mean of p(x|z) at the mean code: x (n, D) -> (n, *input_shape) float32."""
+        return self._shaped(self._core.reconstruct(self._rows(x)))
+
+    def elbo(self, x: Any, samples: int = 1, seed: int = 0) -> Doubles:
+        """-(reconstruction + KL) of each row, the mean over `samples` draws of z: x (n, D) -> (n,) nats.
+
+        Higher is better. A lower bound of log p(x) in expectation (Kingma and Welling 2013, eq. 3). The same noise
+        serves every row, so a row's score has the same bits whatever rows accompany it.
+        """
+        return self._core.elbo(self._rows(x), _checks.integer("samples", samples, 1), _checks.seed(seed))
+
+    def log_likelihood(self, x: Any, samples: int = 500, seed: int = 0) -> Doubles:
+        """Importance-weighted estimate of log p(x) (Burda et al. 2015, eq. 8): x (n, D) -> (n,) nats.
+
+        It is at least the ELBO in expectation and approaches log p(x) as `samples` grows. Bits as in `elbo`.
+        """
+        return self._core.log_likelihood(self._rows(x), _checks.integer("samples", samples, 1), _checks.seed(seed))
+
+    def gradients(
+        self, x: Any, noise: Any = None, beta: float = 1.0, free_bits: float = 0.0, seed: int = 0
+    ) -> tuple[Losses, dict[str, Floats]]:
+        """Losses of one batch and the gradient of `loss` for each parameter, by the kernels that train.
+
+        x (n, D); noise (n, Z) or (S, n, Z), standard normal, None: one draw from `seed`. The gradients have the names
+        and shapes of `parameters()`. The loss is the mean over rows and samples.
+
+        >>> import numpy as np, fusedvae as fv
+        >>> model = fv.Model(fv.Config(input_shape=6, hidden=(), latent=2))
+        >>> losses, gradients = model.gradients(np.zeros((3, 6)), noise=np.zeros((3, 2)))
+        >>> gradients["encoder_mean.weight"].shape
+        (2, 6)
+        """
+        rows = self._rows(x)
+        eps = _arrays.as_noise(noise, len(rows.array), self._config.latent, samples=True)
+        losses, arrays = self._core.gradients(
+            rows, eps, _checks.seed(seed), _checks.number("beta", beta), _checks.number("free_bits", free_bits)
+        )
+        return Losses(*losses), {
+            name: array for (name, _), array in zip(self._core.parameter_info(), arrays, strict=True)
+        }
+
+    def parameters(self) -> dict[str, Floats]:
+        """Copies of all parameters under PyTorch's names and (out, in) shapes.
+
+        >>> import fusedvae as fv
+        >>> list(fv.Model(fv.Config(hidden=())).parameters())[0]
+        'encoder_mean.weight'
+        """
+        return {name: self._core.get_parameter(i) for i, (name, _) in enumerate(self._core.parameter_info())}
+
+    def set_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Replaces all parameters; names and shapes are those of `parameters()`.
+
+        ValueError for a missing or unknown name, a wrong shape or a value that is not finite: then nothing has changed.
+        RuntimeError while the model is being trained.
+        """
+        infos = self._core.parameter_info()
+        known = [name for name, _ in infos]
+        for name in parameters:
+            _checks.choice("parameter", name, known)
+        missing = [name for name in known if name not in parameters]
+        if missing:
+            raise ValueError(f"parameters are missing: {', '.join(missing)}")
+        arrays = [_arrays.as_parameter(parameters[name], shape, name) for name, shape in infos]
+        for i, array in enumerate(arrays):
+            self._core.set_parameter(i, array)
+
+    def init_output_bias(self, x: Any) -> None:
+        """Sets the output layer's bias so that a zero code decodes to the column means of x (n, D)."""
+        self._core.init_output_bias(self._rows(x))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one .safetensors file, atomically: parameters in float32, the configuration as JSON in its metadata.
+
+        OSError's kinds where the system refuses; the old file, if any, is then intact.
+        """
+        self._core.save(os.fsencode(path))
+
+    def _rows(self, x: Any) -> _core.Rows:
+        return _arrays.as_rows(x, self._config.input_shape)
+
+    def _shaped(self, rows: Floats) -> Floats:
+        return rows.reshape(-1, *self._config.input_shape)
+
+    def __repr__(self) -> str:
+        lines = [f"Model({self.parameter_count} parameters, {self._config.likelihood}, {self._config.activation})"]
+        for name, shape in self._core.parameter_info():
+            if len(shape) == 2:
+                lines.append(f"  {name.removesuffix('.weight')}: {shape[1]} -> {shape[0]}")
+            elif not name.endswith(".bias"):
+                lines.append(f"  {name}: {shape[0]}")
+        return "\n".join(lines)
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """The model that `Model.save` or `Trainer.save` wrote.
+
+    FileNotFoundError, PermissionError or OSError where the system refuses; BadFileError (a ValueError) for a truncated,
+    corrupted or foreign file.
+    """
+    return Model._wrap(_core.Model.load(os.fsencode(path)))
+
+
+def _check_device(device: str) -> None:
+    if _checks.choice("device", device, ("cpu", "cuda")) == "cuda":
+        raise RuntimeError('this fusedvae is built without CUDA; use device="cpu"')

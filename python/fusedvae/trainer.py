@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""The trainer: an optimiser, its schedules and counters around one model. The epoch loop itself runs in C++."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from . import _arrays, _checks, _core, optimizers
+from .callbacks import AnyCallback, Dispatcher, History, Losses
+from .model import Model
+from .optimizers import Adam, Beta, Constant, Optimizer, Schedule
+
+
+class Trainer:
+    """Trains `model` in place.
+
+    optimizer: `SGD`, `Adam` or `AdamW`; None is Adam(1e-3). schedule: `Constant`, `Cosine` or `StepDecay` of its rate.
+    beta: the KL's weight, a number, `LinearBeta` or `CyclicalBeta`. clip_norm: the gradient's global norm is limited to
+    it. free_bits: nats per latent dimension on the batch-mean KL (Kingma et al. 2016, eq. 15). threads: None follows
+    `set_num_threads`. seed: of shuffle and noise. drop_last: leave a last short batch out. snapshot: keep the state of
+    each epoch's start, restored when a loss is not finite. precision: "float32".
+
+    The same seed gives the same bits for any number of threads.
+
+    >>> import numpy as np, fusedvae as fv
+    >>> x = np.random.default_rng(0).random((200, 12), dtype=np.float32)
+    >>> model = fv.Model(fv.Config(input_shape=12, hidden=(16,), latent=2))
+    >>> trainer = fv.Trainer(model, fv.Adam(1e-2), batch_size=50)
+    >>> history = trainer.fit(x, epochs=20)
+    >>> bool(history["loss"][-1] < history["loss"][0])
+    True
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        optimizer: Optimizer | None = None,
+        batch_size: int = 128,
+        beta: Beta = 1.0,
+        schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+        free_bits: float = 0.0,
+        precision: str = "float32",
+        threads: int | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        snapshot: bool = False,
+    ) -> None:
+        if not isinstance(model, Model):
+            raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+        if precision != "float32":
+            raise ValueError(f"precision {precision!r} is not available: this version computes in 'float32' only")
+        options = _core.TrainerOptions()
+        optimizers.write_optimizer(options, Adam() if optimizer is None else optimizer)
+        optimizers.write_schedule(options, Constant() if schedule is None else schedule)
+        optimizers.write_beta(options, beta)
+        options.batch_size = _checks.integer("batch_size", batch_size, 1)
+        if clip_norm is not None:
+            options.clip_norm = _checks.number("clip_norm", clip_norm, open_low=True)
+        options.free_bits = _checks.number("free_bits", free_bits)
+        if threads is not None:
+            options.threads = _checks.integer("threads", threads, 1, 4096)
+        options.seed = _checks.seed(seed)
+        options.shuffle = _checks.flag("shuffle", shuffle)
+        options.drop_last = _checks.flag("drop_last", drop_last)
+        options.snapshot = _checks.flag("snapshot", snapshot)
+        self._adopt(_core.Trainer(model._core, options), model)
+
+    def _adopt(self, core: _core.Trainer, model: Model) -> None:
+        self._core = core
+        self._model = model
+        self._stop_asked = False
+
+    @staticmethod
+    def resume(path: str | os.PathLike[str]) -> Trainer:
+        """The trainer that `save` wrote, with its model: fit goes on to the bits of the run that was never stopped.
+
+        Errors as those of `load`.
+        """
+        core = _core.Trainer.resume(os.fsencode(path))
+        trainer = Trainer.__new__(Trainer)
+        trainer._adopt(core, Model._wrap(core.model()))
+        return trainer
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a checkpoint, atomically: model, moments, counters, seeds, schedule, and a partial epoch's sums."""
+        self._core.save(os.fsencode(path))
+
+    def fit(
+        self,
+        x: Any,
+        epochs: int = 10,
+        validation_data: Any = None,
+        callbacks: Iterable[AnyCallback] | AnyCallback = (),
+        progress: bool = False,
+    ) -> History:
+        """Trains for `epochs` further epochs on x (n, D) and returns the whole training's history.
+
+        A partial epoch (of a stopped run) is finished first and counts. validation_data (m, D) is scored after each
+        epoch at the final beta. callbacks: `Callback` objects, plain objects with some of their methods, or
+        functions of (trainer, progress), called at each epoch's end. progress: show a bar (tqdm's, if installed).
+
+        Bad input is a ValueError or TypeError before the first step. NonFiniteError when the loss becomes infinite or
+        NaN: the message names the step, the model keeps its last good parameters. Ctrl-C and exceptions of callbacks
+        leave the trainer at a step's boundary; a further fit goes on from there.
+        """
+        _checks.integer("epochs", epochs, 1)
+        rows = _arrays.as_rows(x, self._model.config.input_shape)
+        validation = None
+        if validation_data is not None:
+            validation = _arrays.as_rows(validation_data, self._model.config.input_shape, "validation_data")
+        everyone = [*callbacks] if isinstance(callbacks, (list, tuple)) else [callbacks]
+        with contextlib.ExitStack() as leaving:
+            if progress:
+                from .progress import ProgressBar
+
+                bar = ProgressBar()
+                leaving.callback(bar.close)
+                everyone.append(bar)
+            dispatcher = Dispatcher(self, everyone)
+            self._core.fit(rows, epochs, validation, dispatcher, dispatcher.events)
+        return self.history
+
+    def stop(self) -> None:
+        """Asks a running fit to stop within about 50 ms, after the step it is in; for callbacks and other threads."""
+        self._stop_asked = True
+
+    def step(self, batch: Any, noise: Any = None) -> Losses:
+        """One optimiser step on batch (n, D) of any size; noise (n, Z), None: drawn. Returns its losses."""
+        rows = _arrays.as_rows(batch, self._model.config.input_shape, "batch")
+        eps = _arrays.as_noise(noise, len(rows.array), self._model.config.latent, samples=False)
+        return Losses(*self._core.step(rows, eps))
+
+    def evaluate(self, x: Any, seed: int = 0) -> Losses:
+        """Mean losses over x (n, D) at the final beta, with noise fixed by `seed`."""
+        return Losses(*self._core.evaluate(_arrays.as_rows(x, self._model.config.input_shape), _checks.seed(seed)))
+
+    @property
+    def model(self) -> Model:
+        """The model in training."""
+        return self._model
+
+    @property
+    def history(self) -> History:
+        """All finished epochs, those before a resume included."""
+        return History(self._core.history())
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return self._core.epochs()
+
+    @property
+    def global_step(self) -> int:
+        """Steps of the whole training."""
+        return self._core.steps()
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that the schedule multiplies; set it to change it from the next step on."""
+        return self._core.options().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._core.set_learning_rate(_checks.number("learning_rate", value))
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimiser, with the learning rate of now."""
+        return optimizers.read_optimizer(self._core.options())
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning rate's schedule."""
+        return optimizers.read_schedule(self._core.options())
+
+    @property
+    def beta(self) -> Beta:
+        """The KL's weight: a number or its schedule."""
+        return optimizers.read_beta(self._core.options())
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return self._core.options().batch_size
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that the trainer holds, by what they hold: "parameters", "moments", "workspace", ...
+
+        The data is read where it lies and is not among them.
+        """
+        return self._core.memory()
+
+    def __repr__(self) -> str:
+        return f"Trainer({self.optimizer}, batch_size={self.batch_size}, beta={self.beta}, schedule={self.schedule})"
