@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Arms: the same training step written once for each framework, timed side by side.
+
+An arm is a class made with `threads`; each runs in a process of its own (see worker.py) and answers
+
+    about() -> dict              names and versions for the record
+    prepare(problem)             the model at problem.parameters(), Adam, and the data in memory
+    losses(count) -> list        `count` verified steps on the first batch with problem.noise(i): the loss before each
+    train(epochs) -> float       timed: passes over the data, batches in order, own noise; the last epoch's mean loss
+
+Loss is the mean over the batch's rows of reconstruction + KL in nats, constants included.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    module: str
+    kind: str
+    needs: str  # the package without which the arm is left out
+    title: str
+
+
+ARMS = {
+    "fusedvae": Entry("arms.fused", "Fused", "fusedvae", "fusedvae"),
+    "torch": Entry("arms.pytorch", "Eager", "torch", "PyTorch eager"),
+    "torch.compile": Entry("arms.pytorch", "Compiled", "torch", "torch.compile"),
+    "jax": Entry("arms.jax_scan", "Scan", "jax", "JAX, scan of steps"),
+    "reference": Entry("arms.reference", "Reference", "numpy", "NumPy, double"),
+    "fashion": Entry("arms.fashion", "Fused", "fusedvae", "fusedvae"),
+    "fashion.torch": Entry("arms.fashion", "Loop", "torch", "PyTorch's usual loop"),
+    "fashion.tensors": Entry("arms.fashion", "TensorLoop", "torch", "PyTorch, TensorDataset"),
+}
+
+
+def installed(name: str) -> bool:
+    return find_spec(ARMS[name].needs) is not None
+
+
+def create(name: str, threads: int):
+    """The arm of that name; imports its framework, so call it only in the arm's own process."""
+    entry = ARMS[name]
+    return getattr(importlib.import_module(entry.module), entry.kind)(threads)

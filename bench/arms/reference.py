@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""The yardstick: the training step in NumPy and double precision, written out by hand. It is never timed; every other
+arm's losses over the first few Adam steps must equal these, which checks forward, backward and update together."""
+
+from __future__ import annotations
+
+import numpy as np
+from problems import BETA1, BETA2, EPSILON, LEARNING_RATE, Problem
+
+
+class Reference:
+    def __init__(self, threads: int):
+        self.step = 0
+
+    def about(self) -> dict:
+        return {"numpy": np.__version__}
+
+    def prepare(self, problem: Problem) -> None:
+        self.problem = problem
+        self.values = {name: value.astype(np.float64) for name, value in problem.parameters().items()}
+        self.first = {name: np.zeros_like(value) for name, value in self.values.items()}
+        self.second = {name: np.zeros_like(value) for name, value in self.values.items()}
+        self.x = problem.data()[: problem.batch].astype(np.float64)
+
+    def losses(self, count: int) -> list[float]:
+        return [self._step(self.problem.noise(i).astype(np.float64)) for i in range(count)]
+
+    def _step(self, noise: np.ndarray) -> float:
+        loss, gradients = self._gradients(noise)
+        self.step += 1
+        for name, g in gradients.items():
+            self.first[name] += (1 - BETA1) * (g - self.first[name])
+            self.second[name] += (1 - BETA2) * (g * g - self.second[name])
+            m, v = self.first[name] / (1 - BETA1**self.step), self.second[name] / (1 - BETA2**self.step)
+            self.values[name] -= LEARNING_RATE * m / (np.sqrt(v) + EPSILON)
+        return loss
+
+    def _gradients(self, noise: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
+        x, B, depth, output = self.x, self.problem.batch, len(self.problem.hidden), self.problem.output
+        gradients = {}
+
+        def linear(name, a):
+            return a @ self.values[f"{name}.weight"].T + self.values[f"{name}.bias"]
+
+        def backward(name, a, dy):  # -> da, and the layer's gradients
+            gradients[f"{name}.weight"], gradients[f"{name}.bias"] = dy.T @ a, dy.sum(0)
+            return dy @ self.values[f"{name}.weight"]
+
+        encoder = [x]  # what each layer reads
+        for i in range(depth):
+            encoder.append(np.maximum(linear(f"encoder.{i}", encoder[-1]), 0))
+        mu, logvar = linear("encoder_mean", encoder[-1]), linear("encoder_logvar", encoder[-1])
+        deviation = np.exp(logvar / 2)
+        decoder = [mu + deviation * noise]
+        for i in range(depth):
+            decoder.append(np.maximum(linear(f"decoder.{i}", decoder[-1]), 0))
+        y = linear(output, decoder[-1])
+
+        if self.problem.likelihood == "bernoulli":  # -log p = softplus(y) - x y, softplus in its stable form
+            reconstruction = np.maximum(y, 0) + np.log1p(np.exp(-np.abs(y))) - x * y
+            dy = 1 / (1 + np.exp(-y)) - x
+        else:  # unit variance
+            reconstruction = (np.log(2 * np.pi) + (x - y) ** 2) / 2
+            dy = y - x
+        kl = (mu**2 + deviation**2 - 1 - logvar) / 2
+        loss = (reconstruction.sum() + kl.sum()) / B
+
+        da = backward(output, decoder[-1], dy / B)
+        for i in reversed(range(depth)):
+            da = backward(f"decoder.{i}", decoder[i], da * (decoder[i + 1] > 0))
+        dmu = da + mu / B
+        dlogvar = da * noise * deviation / 2 + (deviation**2 - 1) / (2 * B)
+        da = backward("encoder_mean", encoder[-1], dmu) + backward("encoder_logvar", encoder[-1], dlogvar)
+        for i in reversed(range(depth)):
+            da = backward(f"encoder.{i}", encoder[i], da * (encoder[i + 1] > 0))
+        return float(loss), gradients
