@@ -16,5 +16,19 @@ endif()
 string(REGEX REPLACE "-.*" "" CMAKE_SYSTEM_PROCESSOR "${ZIG_TARGET}")
 
 find_program(PYTHON NAMES python3 python REQUIRED)
-set(CMAKE_C_COMPILER "${PYTHON}" -m ziglang cc -target ${ZIG_TARGET})
-set(CMAKE_CXX_COMPILER "${PYTHON}" -m ziglang c++ -target ${ZIG_TARGET})
+set(CMAKE_C_COMPILER
+    "${PYTHON}"
+    -m
+    ziglang
+    cc
+    -target
+    ${ZIG_TARGET}
+)
+set(CMAKE_CXX_COMPILER
+    "${PYTHON}"
+    -m
+    ziglang
+    c++
+    -target
+    ${ZIG_TARGET}
+)

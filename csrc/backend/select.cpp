@@ -69,8 +69,8 @@ const char* available_backends() {
 const Backend& backend(const char* name) {
     for (const Candidate& c : kCandidates)
         if (std::strcmp(c.backend->name, name) == 0 && c.runs_here()) return *c.backend;
-    throw std::invalid_argument("backend '" + std::string(name) + "' cannot run here; choose one of: " +
-                                available_backends());
+    throw std::invalid_argument("backend '" + std::string(name) +
+                                "' cannot run here; choose one of: " + available_backends());
 }
 
 const Backend& backend() {

@@ -238,8 +238,9 @@ fvae_status fvae_sample_latent(uint64_t seed, uint64_t first, int64_t n, int64_t
     return guarded([&] {
         require(z, "z");
         if (n < 0 || latent < 1 || latent > (1 << 24) || !(temperature >= 0.0 && std::isfinite(temperature)))
-            throw std::invalid_argument("n must not be negative, latent between 1 and 16777216, temperature finite and "
-                                        "not negative");
+            throw std::invalid_argument(
+                "n must not be negative, latent between 1 and 16777216, temperature finite and "
+                "not negative");
         for (int64_t done = 0; done < n;) {  // pieces within which the row's low word does not wrap
             const uint64_t row = first + static_cast<uint64_t>(done), left = (uint64_t{1} << 32) - (row & 0xffffffffu);
             const int count = static_cast<int>(std::min<uint64_t>({left, static_cast<uint64_t>(n - done), 4096}));

@@ -154,8 +154,8 @@ void run_wgrad(PackedLayer& layer, Epilogue epilogue, const float* x, const floa
 }
 
 // An optimiser step in place: values and moments (NULL where there are none) go in packed and come back plain.
-void run_optimizer(const Backend& b, Epilogue epilogue, const float* x, const float* dy, int64_t B, int64_t K, int64_t N,
-                   const Update& update, float* const weights[3], float* const biases[3]) {
+void run_optimizer(const Backend& b, Epilogue epilogue, const float* x, const float* dy, int64_t B, int64_t K,
+                   int64_t N, const Update& update, float* const weights[3], float* const biases[3]) {
     check_sizes(B, K, N);
     PackedLayer layer(b, K, N, false);
     Buffer packed[3], padded[3];
@@ -211,8 +211,8 @@ fvae_status fvae_kernel_linear_act(const char* backend_name, const float* x, con
         if (!slope || f.slope) return;
         // act' from y, as act_grad computes it: the gradient of a layer whose dy W is one
         const std::vector<float> ones(z(B), 1.0f), row_of_ones(z(N), 1.0f);
-        const fvae_status status = fvae_kernel_act_grad(backend_name, ones.data(), row_of_ones.data(), y, B, 1, N,
-                                                        activation, slope);
+        const fvae_status status =
+            fvae_kernel_act_grad(backend_name, ones.data(), row_of_ones.data(), y, B, 1, N, activation, slope);
         if (status != FVAE_OK) throw Error(status, fvae_last_error());
     });
 }
@@ -348,8 +348,8 @@ fvae_status fvae_kernel_reparameterize_grad(const char* backend_name, const floa
     });
 }
 
-fvae_status fvae_kernel_store(const char* backend_name, const float* x, const float* dy, int64_t B, int64_t K, int64_t N,
-                              float* dweight, float* dbias) {
+fvae_status fvae_kernel_store(const char* backend_name, const float* x, const float* dy, int64_t B, int64_t K,
+                              int64_t N, float* dweight, float* dbias) {
     return guarded([&] {
         require(x, "x"), require(dy, "dy"), require(dweight, "dweight"), require(dbias, "dbias");
         check_sizes(B, K, N);

@@ -51,15 +51,24 @@ FUSEDVAE_FN void finish_linear_act(const Forward& f, const Tile& t) {
 }
 void linear_act(const Forward& f, const Tile& t) {
     switch (f.activation) {
-        case Activation::identity: return finish_linear_act<Activation::identity>(f, t);
-        case Activation::relu: return finish_linear_act<Activation::relu>(f, t);
-        case Activation::leaky_relu: return finish_linear_act<Activation::leaky_relu>(f, t);
-        case Activation::elu: return finish_linear_act<Activation::elu>(f, t);
-        case Activation::gelu: return finish_linear_act<Activation::gelu>(f, t);
-        case Activation::silu: return finish_linear_act<Activation::silu>(f, t);
-        case Activation::tanh: return finish_linear_act<Activation::tanh>(f, t);
-        case Activation::sigmoid: return finish_linear_act<Activation::sigmoid>(f, t);
-        case Activation::softplus: return finish_linear_act<Activation::softplus>(f, t);
+        case Activation::identity:
+            return finish_linear_act<Activation::identity>(f, t);
+        case Activation::relu:
+            return finish_linear_act<Activation::relu>(f, t);
+        case Activation::leaky_relu:
+            return finish_linear_act<Activation::leaky_relu>(f, t);
+        case Activation::elu:
+            return finish_linear_act<Activation::elu>(f, t);
+        case Activation::gelu:
+            return finish_linear_act<Activation::gelu>(f, t);
+        case Activation::silu:
+            return finish_linear_act<Activation::silu>(f, t);
+        case Activation::tanh:
+            return finish_linear_act<Activation::tanh>(f, t);
+        case Activation::sigmoid:
+            return finish_linear_act<Activation::sigmoid>(f, t);
+        case Activation::softplus:
+            return finish_linear_act<Activation::softplus>(f, t);
     }
 }
 
@@ -160,9 +169,9 @@ FUSEDVAE_FN void finish_likelihood(const Forward& f, const Tile& t, int panel, T
 }
 
 void bernoulli_nll(const Forward& f, const Tile& t, int panel) {
-    finish_likelihood(f, t, panel, [](int, V x, V target, V* d) __attribute__((always_inline)) {
-        return bernoulli_term(x, target, d);
-    });
+    finish_likelihood(
+        f, t, panel,
+        [](int, V x, V target, V* d) __attribute__((always_inline)) { return bernoulli_term(x, target, d); });
 }
 
 void gaussian_nll(const Forward& f, const Tile& t, int panel) {
@@ -174,9 +183,10 @@ void gaussian_nll(const Forward& f, const Tile& t, int panel) {
         store(inverse + c, set1(1.0f) / variance);
         store(log_of + c, log(variance));
     }
-    finish_likelihood(f, t, panel, [&](int c, V x, V target, V* d) __attribute__((always_inline)) {
-        return gaussian_term(x, target, load(inverse + c), load(log_of + c), d);
-    });
+    finish_likelihood(
+        f, t, panel, [&](int c, V x, V target, V* d) __attribute__((always_inline)) {
+            return gaussian_term(x, target, load(inverse + c), load(log_of + c), d);
+        });
 }
 
 // Columns are pairs (mean, log-variance); the target has one value for each pair.
@@ -193,7 +203,8 @@ void gaussian_element_nll(const Forward& f, const Tile& t, int panel) {
             const int n = valid_lanes(f.N / 2 - j0 < d ? f.N / 2 - j0 : d, j);
             const V x = n == kLanes ? load(target + j) : load_part(target + j, n);
             V e, dm;
-            const V variance = learned_variance(load(logvar + j), set1(f.min_variance), &e), inverse = set1(1.0f) / variance;
+            const V variance = learned_variance(load(logvar + j), set1(f.min_variance), &e),
+                    inverse = set1(1.0f) / variance;
             const V term = gaussian_term(load(mean + j), x, inverse, log(variance), &dm);
             // d nll / d logvar = (1 - (x - m)^2 / var) e^logvar / var / 2
             const V dlv = half * fnma(dm * dm, variance, set1(1.0f)) * (e * inverse);

@@ -5,7 +5,7 @@
 
 namespace fusedvae {
 namespace {
-constexpr int kWidest = 1;                       // panels of up to this many kGroup columns
+constexpr int kWidest = 1;                     // panels of up to this many kGroup columns
 constexpr int kTallest[kWidest + 1] = {0, 2};  // rows of a tile, by the panel's groups
 }  // namespace
 }  // namespace fusedvae

@@ -7,7 +7,8 @@
 //                                     k=1  | b0 b1 b2 |
 //
 // forward and dgrad read a[i][k]; wgrad reads the same kind of rows transposed, a[k][i]. Each element is one chain of
-// multiply-adds over k in order, whatever MR and NV are. The tile is left in L1 for the epilogue.
+// multiply-adds over k in order, whatever MR and NV are; `resume` goes on with the chains that the tile holds. The tile
+// is left in L1 for the epilogue.
 #pragma once
 #include "../layer/gemm.h"
 #include "inline.h"
@@ -18,10 +19,10 @@ namespace {
 enum class Walk { along, across };  // A's rows run along k, or across it
 
 template <Walk kWalk, int MR, int NV>
-void product(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth) {
+void product(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth, bool resume) {
     V sum_of[MR][NV];
     for (int i = 0; i < MR; ++i)
-        for (int j = 0; j < NV; ++j) sum_of[i][j] = set1(0.0f);
+        for (int j = 0; j < NV; ++j) sum_of[i][j] = resume ? load(tile + (i * NV + j) * kLanes) : set1(0.0f);
     const float* row[MR];
     if constexpr (kWalk == Walk::along)
         for (int i = 0; i < MR; ++i) row[i] = rows[first + i];
@@ -52,7 +53,7 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
         for (int j = 0; j < NV; ++j) store(tile + (i * NV + j) * kLanes, sum_of[i][j]);
 }
 
-using Product = void (*)(float*, const float* const*, int, const float*, ptrdiff_t, int);
+using Product = void (*)(float*, const float* const*, int, const float*, ptrdiff_t, int, bool);
 
 // Tile heights: the tallest tile whose accumulators fit the register file, for a panel of `groups` kGroup columns.
 template <Walk kWalk, int kGroups>

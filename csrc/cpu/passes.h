@@ -28,7 +28,7 @@ FUSEDVAE_FN void for_each_tile(const float* const* rows, const float* packed, Pa
             const int tiles = (end - block + kTallest[groups] - 1) / kTallest[groups];
             for (int t = 0, b = block; t < tiles; ++t) {
                 const int m = (end - b) / (tiles - t);
-                product_for<Walk::along>(groups, m)(values, rows, b, packed + (ptrdiff_t)c0 * depth, w, depth);
+                product_for<Walk::along>(groups, m)(values, rows, b, packed + (ptrdiff_t)c0 * depth, w, depth, false);
                 finish(Tile{values, b, m, c0, w}, p);
                 b += m;
             }
@@ -41,12 +41,18 @@ void forward(const Forward& f, int b0, int b1, int p0, int p1) {
         for_each_tile(f.rows, f.weight, f.panels, f.K, b0, b1, p0, p1, epilogue);
     };
     switch (f.epilogue) {
-        case Epilogue::linear_act: return run([&](const Tile& t, int) { linear_act(f, t); });
-        case Epilogue::reparameterize_kl: return run([&](const Tile& t, int p) { reparameterize_kl(f, t, p); });
-        case Epilogue::bernoulli_nll: return run([&](const Tile& t, int p) { bernoulli_nll(f, t, p); });
-        case Epilogue::gaussian_nll: return run([&](const Tile& t, int p) { gaussian_nll(f, t, p); });
-        case Epilogue::gaussian_element_nll: return run([&](const Tile& t, int p) { gaussian_element_nll(f, t, p); });
-        default: return;  // the other entries of the list belong to the other passes
+        case Epilogue::linear_act:
+            return run([&](const Tile& t, int) { linear_act(f, t); });
+        case Epilogue::reparameterize_kl:
+            return run([&](const Tile& t, int p) { reparameterize_kl(f, t, p); });
+        case Epilogue::bernoulli_nll:
+            return run([&](const Tile& t, int p) { bernoulli_nll(f, t, p); });
+        case Epilogue::gaussian_nll:
+            return run([&](const Tile& t, int p) { gaussian_nll(f, t, p); });
+        case Epilogue::gaussian_element_nll:
+            return run([&](const Tile& t, int p) { gaussian_element_nll(f, t, p); });
+        default:
+            return;  // the other entries of the list belong to the other passes
     }
 }
 
@@ -58,26 +64,48 @@ void dgrad(const Dgrad& g, int b0, int b1, int p0, int p1) {
     });
 }
 
-// dW's rows in blocks of eight: the transposed copy moves 8 x 8 floats at a time.
+// What an optimiser is about to read and write, fetched while the product before it runs.
+FUSEDVAE_FN void prefetch_slot(const Slot& s, int n) {
+    for (int i = 0; i < n; i += 16) {  // one cache line
+        __builtin_prefetch(s.value + i, 1);
+        if (s.m) __builtin_prefetch(s.m + i, 1);
+        if (s.v) __builtin_prefetch(s.v + i, 1);
+    }
+}
+
+// One panel of dW, in blocks of eight rows (the transposed copy moves 8 x 8 floats at a time). Large batches are cut into
+// pieces whose part of dY stays in the first-level cache while a group of blocks passes by; each block's sums wait in
+// `values` meanwhile and go on where they were.
+constexpr int kBlockRows = 8, kGroupRows = 32, kBatchPiece = 128;
+
 void wgrad(const Wgrad& g, int p, int k0, int k1) {
-    alignas(64) float values[8 * kMaxWidth];
+    alignas(64) float values[kGroupRows * kMaxWidth];
     const int c0 = g.panels.start[p], w = g.panels.start[p + 1] - c0, groups = w / kGroup;
-    for (int k = k0; k < k1; k += 8) {
-        const int m = k1 - k < 8 ? k1 - k : 8;
-        const ptrdiff_t offset = (ptrdiff_t)c0 * g.K + (ptrdiff_t)k * w;
-        const Slot slot = at(g.weight, offset);
-        if (g.from_gradient) {
-            finish_slot(g, slot, slot.gradient, m * w);
-        } else {
-            const int tiles = (m + kTallest[groups] - 1) / kTallest[groups];
-            for (int t = 0, r = 0; t < tiles; ++t) {
-                const int height = (m - r) / (tiles - t);
-                product_for<Walk::across>(groups, height)(values + r * w, g.rows, k + r, g.dy + c0, g.ld, g.B);
-                r += height;
+    const int pieces = g.from_gradient ? 1 : (g.B + kBatchPiece - 1) / kBatchPiece;
+    for (int group = k0; group < k1; group += kGroupRows) {
+        const int end = group + kGroupRows < k1 ? group + kGroupRows : k1;
+        for (int piece = 0; piece < pieces; ++piece) {
+            const int b0 = piece * kBatchPiece, depth = g.B - b0 < kBatchPiece ? g.B - b0 : kBatchPiece;
+            for (int k = group; k < end; k += kBlockRows) {
+                const int m = end - k < kBlockRows ? end - k : kBlockRows;
+                float* sums = values + (k - group) * w;
+                const bool last = piece + 1 == pieces;
+                const Slot slot = at(g.weight, (ptrdiff_t)c0 * g.K + (ptrdiff_t)k * w);
+                if (!g.from_gradient) {
+                    if (last && g.epilogue != Epilogue::store) prefetch_slot(slot, m * w);
+                    const int tiles = (m + kTallest[groups] - 1) / kTallest[groups];
+                    for (int t = 0, r = 0; t < tiles; ++t) {
+                        const int height = (m - r) / (tiles - t);
+                        product_for<Walk::across>(groups, height)(sums + r * w, g.rows + b0, k + r,
+                                                                  g.dy + b0 * g.ld + c0, g.ld, depth, piece > 0);
+                        r += height;
+                    }
+                }
+                if (!last) continue;
+                finish_slot(g, slot, g.from_gradient ? slot.gradient : sums, m * w);
+                if (g.weight_t) copy_transposed(g, slot.value, k, m, c0, w);
             }
-            finish_slot(g, slot, values, m * w);
         }
-        if (g.weight_t) copy_transposed(g, slot.value, k, m, c0, w);
     }
     if (k0 == 0) finish_columns(g, c0, w);
 }
@@ -106,8 +134,7 @@ double fma_loop(int64_t iterations, float* sink) {
 }  // namespace
 }  // namespace fusedvae
 
-#define FUSEDVAE_DEFINE_BACKEND(symbol, text)                                                                     \
-    namespace fusedvae::cpu {                                                                                      \
-    const Backend symbol = {text,    kWidest, forward,     dgrad,   wgrad, convert, find_bad,                       \
-                            normals, sum_squares, fma_loop};                                                        \
+#define FUSEDVAE_DEFINE_BACKEND(symbol, text)                                                                         \
+    namespace fusedvae::cpu {                                                                                         \
+    const Backend symbol = {text, kWidest, forward, dgrad, wgrad, convert, find_bad, normals, sum_squares, fma_loop}; \
     }

@@ -42,7 +42,7 @@ class Barrier {
 
 // What a region's function sees.
 struct Team {
-    int thread;   // 0 .. threads - 1
+    int thread;  // 0 .. threads - 1
     int threads;
     Barrier* barrier;
     void meet() const {

@@ -22,8 +22,8 @@
 
 namespace fusedvae {
 
-constexpr int kGroup = 16;  // columns per group: one AVX-512 register, two AVX2 ones
-constexpr int kMaxRows = 8; // rows of the largest register tile, in every backend
+constexpr int kGroup = 16;   // columns per group: one AVX-512 register, two AVX2 ones
+constexpr int kMaxRows = 8;  // rows of the largest register tile, in every backend
 
 enum class Epilogue {
 #define PAIR(pass, prologue, epilogue) epilogue,
@@ -44,8 +44,8 @@ struct Panels {
 
 // The reparameterisation's noise: given rows, or drawn at (stream, first_row + row, j).
 struct Noise {
-    const float* given;     // (B, Z), or NULL
-    ptrdiff_t given_stride; // floats from row to row; 0: the same noise for every row
+    const float* given;      // (B, Z), or NULL
+    ptrdiff_t given_stride;  // floats from row to row; 0: the same noise for every row
     Stream stream;
     uint32_t first_row;
 };
@@ -61,14 +61,14 @@ struct Forward {
 
     // linear_act: y = act(.), slope = act'(.) where the backward pass cannot have it from y (gelu, silu)
     Activation activation;
-    float* y;        // (B, ld): `stored` columns of each row are written
-    float* slope;    // (B, ld) or NULL
-    ptrdiff_t ld;    // of y and slope; of head and dy below
-    int stored;      // N, or N padded where the buffer is ours
+    float* y;      // (B, ld): `stored` columns of each row are written
+    float* slope;  // (B, ld) or NULL
+    ptrdiff_t ld;  // of y and slope; of head and dy below
+    int stored;    // N, or N padded where the buffer is ours
 
     // reparameterize_kl: head = (mu, logvar) pairs; z = mu + exp(logvar / 2) eps; KL per row and panel
-    float* head;     // (B, ld)
-    float* z;        // (B, ld_z)
+    float* head;  // (B, ld)
+    float* z;     // (B, ld_z)
     ptrdiff_t ld_z;
     Noise noise;
 
@@ -78,7 +78,7 @@ struct Forward {
     float scale;                 // 1 / rows of the batch
     float fixed_variance;        // used where log_variance is NULL
     float min_variance;
-    const float* log_variance;   // (N padded) or NULL
+    const float* log_variance;  // (N padded) or NULL
 
     float* partial;  // (B, panels.count): this panel's share of the row's KL or nll
 };
@@ -98,22 +98,22 @@ struct Dgrad {
     ptrdiff_t ld;
 
     // reparameterize_grad: dz = (.), dmu = dz + w mu, dlogvar = dz eps sigma / 2 + w (exp(logvar) - 1) / 2
-    const float* head;       // (B, ld) pairs
+    const float* head;  // (B, ld) pairs
     Noise noise;
-    float kl_weight;         // beta / rows of the batch
-    const float* dim_weight; // (K) or NULL: free bits' 0 or 1 per latent dimension
+    float kl_weight;          // beta / rows of the batch
+    const float* dim_weight;  // (K) or NULL: free bits' 0 or 1 per latent dimension
 };
 
 // Constants of one optimiser step, computed once per step in double.
 struct Update {
-    float weight_decay;    // added to the gradient (sgd, adam)
-    float decay_factor;    // 1 - lr * weight_decay, decoupled (adamw); else 1
-    float lr;              // sgd
+    float weight_decay;  // added to the gradient (sgd, adam)
+    float decay_factor;  // 1 - lr * weight_decay, decoupled (adamw); else 1
+    float lr;            // sgd
     float momentum;
     int nesterov;
     float beta1, beta2, one_minus_beta1, one_minus_beta2;
-    float step_size;       // lr / (1 - beta1^t)
-    float inv_bias2;       // 1 / sqrt(1 - beta2^t)
+    float step_size;  // lr / (1 - beta1^t)
+    float inv_bias2;  // 1 / sqrt(1 - beta2^t)
     float epsilon;
     float gradient_scale;  // clipping; 1 without
 };

@@ -9,7 +9,7 @@
 //              [2] step, low word (for kSample: the row's high word)
 //              [3] step's next 24 bits, shifted left by 8, + purpose
 //
-// Two words (a, b) make two normals by Box-Muller: u = (a >> 1) 2^-31 + 2^-32 in (0, 1], r = sqrt(-2 ln u), and an angle
+// Two words (a, b) make two normals by Box-Muller: u = float(float(a >> 1) 2^-31 + 2^-32) in (0, 1], r = sqrt(-2 ln u), an angle
 // of (b >> 30) quarter turns plus (int32(b << 2) 2^-32) quarter turns: n0 = r cos, n1 = r sin. Words 0 and 1 give the
 // normals 4i and 4i + 1, words 2 and 3 give 4i + 2 and 4i + 3.
 //

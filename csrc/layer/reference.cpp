@@ -408,7 +408,8 @@ double normal(uint64_t seed, uint64_t step, uint32_t purpose, uint32_t row, int6
                                                   static_cast<uint32_t>(step >> 32 << 8) | purpose},
                                                  {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
     const size_t pair = index % 4 < 2 ? 0 : 2;
-    const double uniform = std::ldexp(words[pair] >> 1, -31) + std::ldexp(1.0, -32);
+    // u is a float by definition (philox.h): near 1 its rounding is all that r = sqrt(-2 ln u) is made of.
+    const double uniform = static_cast<float>(std::ldexp(static_cast<float>(words[pair] >> 1), -31) + 0x1p-32);
     const double radius = std::sqrt(-2.0 * std::log(uniform));
     // Whole quarter turns from the top two bits; the other thirty, read as a signed number, are a part of one.
     const auto part = static_cast<int32_t>(words[pair + 1] << 2);

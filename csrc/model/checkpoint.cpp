@@ -26,7 +26,8 @@ fvae_losses losses_from_json(const Json& json, const char* what) {
 
 int64_t count(const Json& json, const char* name) {
     const int64_t value = json.integer(name);
-    if (value < 0 || value > (int64_t{1} << 53)) throw std::invalid_argument(std::string("'") + name + "' is out of range");
+    if (value < 0 || value > (int64_t{1} << 53))
+        throw std::invalid_argument(std::string("'") + name + "' is out of range");
     return value;
 }
 

@@ -40,8 +40,8 @@ fvae_losses Model::gradients(const fvae_array& x, const float* noise, int64_t sa
     Lease lease(step.useful_threads(rows.count, default_threads()));
     const double share_of = 1.0 / static_cast<double>(samples);
     for (int64_t s = 0; s < samples; ++s) {
-        batch.noise = Noise{noise ? noise + s * rows.count * network.Z : nullptr, network.Z,
-                            make_stream(seed, 0, kTrain), 0};
+        batch.noise =
+            Noise{noise ? noise + s * rows.count * network.Z : nullptr, network.Z, make_stream(seed, 0, kTrain), 0};
         fvae_losses one;
         step.run(lease, batch, destination, &one);
         total.loss += one.loss * share_of;

@@ -33,7 +33,8 @@ class Runner {
     }
     // Through the decoder's hidden layers; the rows that the output layer reads.
     const float* const* hidden_of(const float* const* codes, int n) {
-        for (size_t l = z(net_.head) + 1; l + 1 < net_.layers.size(); ++l) codes = hidden(static_cast<int>(l), codes, n);
+        for (size_t l = z(net_.head) + 1; l + 1 < net_.layers.size(); ++l)
+            codes = hidden(static_cast<int>(l), codes, n);
         return codes;
     }
     // mean of p(x|z): (n, D)
@@ -166,16 +167,17 @@ void Model::encode(const fvae_array& x, float* mu, float* logvar) const {
     rows.check_all(backend, default_threads());
     const std::shared_lock lock(mutex);
     const int64_t Z = network.Z;
-    for_each_block(*this, rows.count, network.flops_per_row() * static_cast<double>(rows.count) / 2, [&](int64_t block) {
-        return [&, reader = std::make_shared<Reader>(rows, backend, block)](Runner& run, int64_t first, int64_t n) {
-            const Matrix& head = run.encode(reader->block(first, n), static_cast<int>(n));
-            for (int64_t r = 0; r < n; ++r)
-                for (int64_t j = 0; j < Z; ++j) {
-                    if (mu) mu[(first + r) * Z + j] = head.row(r)[2 * j];
-                    if (logvar) logvar[(first + r) * Z + j] = head.row(r)[2 * j + 1];
-                }
-        };
-    });
+    for_each_block(
+        *this, rows.count, network.flops_per_row() * static_cast<double>(rows.count) / 2, [&](int64_t block) {
+            return [&, reader = std::make_shared<Reader>(rows, backend, block)](Runner& run, int64_t first, int64_t n) {
+                const Matrix& head = run.encode(reader->block(first, n), static_cast<int>(n));
+                for (int64_t r = 0; r < n; ++r)
+                    for (int64_t j = 0; j < Z; ++j) {
+                        if (mu) mu[(first + r) * Z + j] = head.row(r)[2 * j];
+                        if (logvar) logvar[(first + r) * Z + j] = head.row(r)[2 * j + 1];
+                    }
+            };
+        });
 }
 
 void Model::decode(const float* codes, int64_t n, float* mean) const {

@@ -41,8 +41,7 @@ Network::Network(const Config& config, const Backend& backend)
     const auto activation = static_cast<Activation>(config.activation);
     int64_t width = D;
     for (size_t i = 0; i < config.hidden.size(); width = config.hidden[i++])
-        layers.push_back(
-            make_layer({"encoder." + std::to_string(i)}, width, config.hidden[i], activation, backend));
+        layers.push_back(make_layer({"encoder." + std::to_string(i)}, width, config.hidden[i], activation, backend));
     head = static_cast<int>(layers.size());
     layers.push_back(
         make_layer({"encoder_mean", "encoder_logvar"}, width, 2 * config.latent, Activation::identity, backend));
@@ -128,11 +127,13 @@ void Network::transpose(const float* flat, float* transposed) const {
             const int k0 = layer.starts_t[p], w = layer.starts_t[p + 1] - k0, k1 = std::min(layer.K, k0 + w);
             float* out = transposed + layer.weight_t + static_cast<size_t>(k0) * static_cast<size_t>(layer.N);
             for (int q = 0; q < layer.count(); ++q) {
-                const int n0 = layer.starts[static_cast<size_t>(q)], width = layer.starts[static_cast<size_t>(q) + 1] - n0;
+                const int n0 = layer.starts[static_cast<size_t>(q)],
+                          width = layer.starts[static_cast<size_t>(q) + 1] - n0;
                 const float* in = flat + layer.weight + static_cast<size_t>(n0) * static_cast<size_t>(layer.K);
                 for (int n = n0; n < std::min(layer.N, n0 + width); ++n)
                     for (int k = k0; k < k1; ++k)
-                        out[static_cast<ptrdiff_t>(n) * w + (k - k0)] = in[static_cast<ptrdiff_t>(k) * width + (n - n0)];
+                        out[static_cast<ptrdiff_t>(n) * w + (k - k0)] =
+                            in[static_cast<ptrdiff_t>(k) * width + (n - n0)];
             }
         }
     }
@@ -160,8 +161,8 @@ void Network::initialize(const Config& config, uint64_t seed, float* flat) const
                 for (float& v : values) v *= static_cast<float>(std::sqrt(2.0 / fan_in));
             }
         } else if (config.init == FVAE_INIT_PYTORCH || p.kind == Parameter::weight) {
-            const double limit = config.init == FVAE_INIT_PYTORCH ? 1.0 / std::sqrt(fan_in)
-                                                                  : std::sqrt(6.0 / (fan_in + fan_out));
+            const double limit =
+                config.init == FVAE_INIT_PYTORCH ? 1.0 / std::sqrt(fan_in) : std::sqrt(6.0 / (fan_in + fan_out));
             for (size_t j = 0; j < values.size(); j += 4) {
                 const uint32_t counter[4] = {static_cast<uint32_t>(j / 4), static_cast<uint32_t>((j / 4) >> 32),
                                              static_cast<uint32_t>(i), stream.step_purpose};

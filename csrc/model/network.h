@@ -42,7 +42,7 @@ struct Parameter {
     int32_t rank;
     int64_t rows, columns;
     int layer;
-    int part;       // 0, or 1 for the second one of a pair
+    int part;  // 0, or 1 for the second one of a pair
     enum { weight, bias, log_variance } kind;
     int64_t size() const { return rows * columns; }
 };

@@ -176,7 +176,8 @@ std::vector<Range> share_panels(Panels panels, int threads) {
     for (int t = 1; t <= threads; ++t) {
         const double end = total * t / threads;
         int64_t last = first;
-        while (last < panels.count && std::abs(panels.start[last + 1] - end) <= std::abs(panels.start[last] - end)) ++last;
+        while (last < panels.count && std::abs(panels.start[last + 1] - end) <= std::abs(panels.start[last] - end))
+            ++last;
         if (t == threads) last = panels.count;
         ranges.push_back({first, last});
         first = last;
@@ -228,8 +229,9 @@ void Step::make_plan(int threads, int B) {
             for (int k = 0; k < layer.K;) {  // cut where a thread's share ends
                 const int thread = std::min(threads - 1, static_cast<int>(done / total * threads));
                 const double left = total * (thread + 1) / threads - done;
-                const int rows = thread == threads - 1 ? layer.K - k
-                                                       : std::min(layer.K - k, 8 * std::max(1, static_cast<int>(left / w + 0.5)));
+                const int rows = thread == threads - 1
+                                     ? layer.K - k
+                                     : std::min(layer.K - k, 8 * std::max(1, static_cast<int>(left / w + 0.5)));
                 plan.tiles[z(thread)].push_back({index, p, k, k + rows});
                 done += static_cast<double>(w) * ((rows + 7) / 8);
                 k += rows;
@@ -246,8 +248,10 @@ void Step::read_rows(const Team& team, const Batch& batch) {
     const Range mine = plan_.rows[z(team.thread)];
     for (int64_t b = mine.first; b < mine.last; ++b) {
         const int64_t i = batch.index ? batch.index[b] : batch.first + b;
-        if (batch.check) batch.x->check_row(backend_, i, batch.x->direct() ? nullptr : converted_.row(b));
-        else backend_.convert(converted_.row(b), batch.x->row(i), batch.x->type, batch.x->columns, batch.x->factor);
+        if (batch.check)
+            batch.x->check_row(backend_, i, batch.x->direct() ? nullptr : converted_.row(b));
+        else
+            backend_.convert(converted_.row(b), batch.x->row(i), batch.x->type, batch.x->columns, batch.x->factor);
     }
 }
 
@@ -333,8 +337,8 @@ void Step::apply_clipped(const Team& team, const Destination& d) {
     const int64_t chunks = static_cast<int64_t>(norm_parts_.size()), floats = static_cast<int64_t>(network_.floats);
     const Range mine = share(chunks, 1, team.thread, team.threads);
     for (int64_t c = mine.first; c < mine.last; ++c)
-        norm_parts_[z(c)] = backend_.sum_squares(d.gradient + c * kNormChunk,
-                                                 std::min(kNormChunk, floats - c * kNormChunk));
+        norm_parts_[z(c)] =
+            backend_.sum_squares(d.gradient + c * kNormChunk, std::min(kNormChunk, floats - c * kNormChunk));
     team.meet();
     double sum = 0.0;
     for (double part : norm_parts_) sum += part;

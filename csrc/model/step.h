@@ -32,12 +32,12 @@ struct Batch {
 struct Destination {
     Epilogue epilogue;
     Update update;
-    double clip_norm;    // 0: none; else gradients are stored, measured, scaled and then applied
-    float* parameters;   // flat buffers in the network's order
-    float* transposed;   // kept equal to parameters; read by dgrad
+    double clip_norm;   // 0: none; else gradients are stored, measured, scaled and then applied
+    float* parameters;  // flat buffers in the network's order
+    float* transposed;  // kept equal to parameters; read by dgrad
     float* m;
     float* v;
-    float* gradient;     // NULL where neither store nor clipping needs it
+    float* gradient;  // NULL where neither store nor clipping needs it
 };
 
 class Step {
@@ -61,10 +61,10 @@ class Step {
     struct Plan {  // who does what, for one number of threads and rows
         int threads = 0, B = 0;
         bool by_columns = false;
-        std::vector<Range> rows;                        // [thread]
-        std::vector<std::vector<Range>> panels;         // [layer][thread], forward
-        std::vector<std::vector<Range>> panels_t;       // [layer][thread], dgrad
-        std::vector<std::vector<Tiles>> tiles;          // [thread], wgrad
+        std::vector<Range> rows;                   // [thread]
+        std::vector<std::vector<Range>> panels;    // [layer][thread], forward
+        std::vector<std::vector<Range>> panels_t;  // [layer][thread], dgrad
+        std::vector<std::vector<Tiles>> tiles;     // [thread], wgrad
     };
     void reserve(int64_t B);
     bool pass(Lease& lease, const Batch& batch, const float* parameters, const Destination* destination);
@@ -86,12 +86,12 @@ class Step {
     const Backend& backend_;
     int64_t capacity_ = 0;
 
-    Matrix converted_;                 // (B, D), where rows are not float32
-    std::vector<const float*> x_;      // (B) pointers to float rows
-    std::vector<Matrix> y_;            // [layer] outputs: (B, N); the head's pairs
-    std::vector<Matrix> slope_;        // [layer] act' where it is saved
-    std::vector<Matrix> dy_;           // [layer] (B, N)
-    Matrix z_;                         // (B, Z)
+    Matrix converted_;                         // (B, D), where rows are not float32
+    std::vector<const float*> x_;              // (B) pointers to float rows
+    std::vector<Matrix> y_;                    // [layer] outputs: (B, N); the head's pairs
+    std::vector<Matrix> slope_;                // [layer] act' where it is saved
+    std::vector<Matrix> dy_;                   // [layer] (B, N)
+    Matrix z_;                                 // (B, Z)
     std::vector<float> nll_parts_, kl_parts_;  // (B, panels)
     std::vector<double> nll_, kl_;             // (B)
     std::vector<float> dim_weight_;            // (Z padded) free bits
@@ -99,7 +99,7 @@ class Step {
     std::vector<double> norm_parts_;           // sums of squares, one for each chunk of the gradient
 
     std::vector<Forward> forward_;
-    std::vector<Dgrad> dgrad_;   // [layer], unused for the first
+    std::vector<Dgrad> dgrad_;  // [layer], unused for the first
     std::vector<Wgrad> wgrad_;
     Plan plan_;
     bool finite_ = false;

@@ -79,7 +79,8 @@ void Trainer::train_on(Batch& batch, fvae_losses* losses) {
     {
         const std::unique_lock lock(model_->mutex);
         refresh_transposed();
-        if (!batch.noise.given) batch.noise.stream = make_stream(options_.seed, static_cast<uint64_t>(state_.steps), kTrain);
+        if (!batch.noise.given)
+            batch.noise.stream = make_stream(options_.seed, static_cast<uint64_t>(state_.steps), kTrain);
         batch.beta = beta_at(options_, state_.steps);
         batch.free_bits = options_.free_bits;
         Lease lease(threads_for(batch.B));
@@ -91,8 +92,7 @@ void Trainer::train_on(Batch& batch, fvae_losses* losses) {
 
 void Trainer::take_snapshot() {
     if (!options_.snapshot) return;
-    if (!snapshot_)
-        snapshot_ = Snapshot{Buffer(model_->flat.size()), Buffer(m_.size()), Buffer(v_.size()), State()};
+    if (!snapshot_) snapshot_ = Snapshot{Buffer(model_->flat.size()), Buffer(m_.size()), Buffer(v_.size()), State()};
     const std::shared_lock lock(model_->mutex);
     snapshot_->flat.copy_from(model_->flat);
     if (m_.size()) snapshot_->m.copy_from(m_);
@@ -103,10 +103,9 @@ void Trainer::take_snapshot() {
 void Trainer::stop_non_finite(const fvae_losses& losses) {
     const std::string where = "at step " + std::to_string(state_.steps) + " (epoch " + std::to_string(state_.epoch) +
                               ", batch " + std::to_string(state_.batch) + ")";
-    std::string message = (std::isfinite(losses.loss) ? "the gradient's norm became non-finite "
-                                                      : "the loss became non-finite ") +
-                          where + ": reconstruction " + number(losses.reconstruction) + ", KL " + number(losses.kl) +
-                          ". ";
+    std::string message =
+        (std::isfinite(losses.loss) ? "the gradient's norm became non-finite " : "the loss became non-finite ") +
+        where + ": reconstruction " + number(losses.reconstruction) + ", KL " + number(losses.kl) + ". ";
     const auto finite = [&] {
         const int64_t n = static_cast<int64_t>(model_->flat.size());
         return model_->backend.find_bad(model_->flat.data(), n, -3.402823466e38f, 3.402823466e38f) == n;
@@ -122,8 +121,9 @@ void Trainer::stop_non_finite(const fvae_losses& losses) {
     } else if (finite()) {
         message += "The parameters are as they were before this step. ";
     } else {
-        message += "The parameters, as they were before this step, already hold non-finite values: load an earlier "
-                   "checkpoint, or train with snapshot on. ";
+        message +=
+            "The parameters, as they were before this step, already hold non-finite values: load an earlier "
+            "checkpoint, or train with snapshot on. ";
     }
     message += "Try a lower learning rate (it is " + number(learning_rate_at(options_, state_.steps)) +
                "), clip_norm, a warm-up, or data of a smaller scale";
@@ -219,8 +219,9 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
                                     ", and drop_last leaves short batches out: lower batch_size or turn it off");
     const uint64_t fingerprint = rows.fingerprint();
     if (fingerprint != state_.fingerprint && (state_.batch > 0 || resumed_))
-        throw std::invalid_argument("x is not the data this training began with, which it would have to go on with; "
-                                    "to train on other data, make a new trainer for the model");
+        throw std::invalid_argument(
+            "x is not the data this training began with, which it would have to go on with; "
+            "to train on other data, make a new trainer for the model");
     if (!rows.streamed) rows.check_all(model_->backend, default_threads());
     if (held_out && !held_out->streamed) held_out->check_all(model_->backend, default_threads());
     state_.fingerprint = fingerprint;
@@ -314,11 +315,13 @@ void Trainer::set_learning_rate(double rate) {
 }
 
 std::vector<Trainer::Memory> Trainer::memory() const {
-    const int64_t copies =
-        snapshot_ ? snapshot_->flat.bytes() + snapshot_->m.bytes() + snapshot_->v.bytes() : 0;
-    return {{"parameters", model_->flat.bytes()},   {"transposed", transposed_.bytes()},
-            {"moments", m_.bytes() + v_.bytes()},   {"gradients", gradient_.bytes()},
-            {"snapshot", copies},                   {"workspace", step_.bytes()}};
+    const int64_t copies = snapshot_ ? snapshot_->flat.bytes() + snapshot_->m.bytes() + snapshot_->v.bytes() : 0;
+    return {{"parameters", model_->flat.bytes()},
+            {"transposed", transposed_.bytes()},
+            {"moments", m_.bytes() + v_.bytes()},
+            {"gradients", gradient_.bytes()},
+            {"snapshot", copies},
+            {"workspace", step_.bytes()}};
 }
 
 }  // namespace fusedvae

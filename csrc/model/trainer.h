@@ -18,8 +18,8 @@ class Trainer {
   public:
     Trainer(std::shared_ptr<Model> model, const fvae_trainer_options& options);
 
-    void fit(const fvae_array& x, int64_t epochs, const fvae_array* validation, fvae_callback callback,
-             uint32_t events, void* user);
+    void fit(const fvae_array& x, int64_t epochs, const fvae_array* validation, fvae_callback callback, uint32_t events,
+             void* user);
     fvae_losses step(const fvae_array& batch, const float* noise);
     fvae_losses evaluate(const fvae_array& x, uint64_t seed) const;
 
@@ -35,7 +35,7 @@ class Trainer {
     };
     std::vector<Memory> memory() const;
 
-    void save(const std::string& path) const;                          // checkpoint.cpp
+    void save(const std::string& path) const;                         // checkpoint.cpp
     static std::shared_ptr<Trainer> resume(const std::string& path);  // checkpoint.cpp
 
   private:

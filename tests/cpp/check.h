@@ -55,51 +55,51 @@ inline bool chosen(const char* name, int argc, char** argv) {
 
 }  // namespace native_test
 
-#define TEST(name)                                                                        \
-    static void test_##name();                                                            \
+#define TEST(name)                                                                    \
+    static void test_##name();                                                        \
     static const ::native_test::Registration registration_##name(#name, test_##name); \
     static void test_##name()
 
-#define CHECK(condition)                                                                    \
-    do {                                                                                    \
+#define CHECK(condition)                                                                \
+    do {                                                                                \
         if (!(condition)) throw ::native_test::Failure(__FILE__, __LINE__, #condition); \
     } while (false)
 
-#define CHECK_EQUAL(a, b)                                                                                    \
-    do {                                                                                                     \
-        const auto check_a = (a); /* copies: a reference might be into a temporary */                        \
-        const auto check_b = (b);                                                                            \
-        if (!(check_a == check_b))                                                                           \
-            throw ::native_test::Failure(__FILE__, __LINE__,                                             \
-                                             ::native_test::two_values(#a " == " #b, check_a, check_b)); \
+#define CHECK_EQUAL(a, b)                                                                            \
+    do {                                                                                             \
+        const auto check_a = (a); /* copies: a reference might be into a temporary */                \
+        const auto check_b = (b);                                                                    \
+        if (!(check_a == check_b))                                                                   \
+            throw ::native_test::Failure(__FILE__, __LINE__,                                         \
+                                         ::native_test::two_values(#a " == " #b, check_a, check_b)); \
     } while (false)
 
 // |a - b| <= tolerance; a NaN on either side fails.
-#define CHECK_NEAR(a, b, tolerance)                                                                     \
-    do {                                                                                                \
-        const double check_a = static_cast<double>(a), check_b = static_cast<double>(b);                \
-        if (!(std::fabs(check_a - check_b) <= static_cast<double>(tolerance)))                          \
+#define CHECK_NEAR(a, b, tolerance)                                                                 \
+    do {                                                                                            \
+        const double check_a = static_cast<double>(a), check_b = static_cast<double>(b);            \
+        if (!(std::fabs(check_a - check_b) <= static_cast<double>(tolerance)))                      \
             throw ::native_test::Failure(                                                           \
-                __FILE__, __LINE__,                                                                     \
+                __FILE__, __LINE__,                                                                 \
                 ::native_test::two_values(#a " near " #b " within " #tolerance, check_a, check_b)); \
     } while (false)
 
 // The expression must throw Type (or a class derived from it) with `part` in its message.
-#define CHECK_THROWS(expression, Type, part)                                                                      \
-    do {                                                                                                          \
-        std::string check_message;                                                                                \
-        bool check_thrown = false;                                                                                \
-        try {                                                                                                     \
-            static_cast<void>(expression);                                                                        \
-        } catch (const Type& check_error) {                                                                       \
-            check_thrown = true;                                                                                  \
-            check_message = check_error.what();                                                                   \
-        }                                                                                                         \
+#define CHECK_THROWS(expression, Type, part)                                                                  \
+    do {                                                                                                      \
+        std::string check_message;                                                                            \
+        bool check_thrown = false;                                                                            \
+        try {                                                                                                 \
+            static_cast<void>(expression);                                                                    \
+        } catch (const Type& check_error) {                                                                   \
+            check_thrown = true;                                                                              \
+            check_message = check_error.what();                                                               \
+        }                                                                                                     \
         if (!check_thrown) throw ::native_test::Failure(__FILE__, __LINE__, #expression " throws no " #Type); \
-        if (check_message.find(part) == std::string::npos)                                                        \
+        if (check_message.find(part) == std::string::npos)                                                    \
             throw ::native_test::Failure(                                                                     \
-                __FILE__, __LINE__,                                                                               \
-                std::string(#expression " says \"") + check_message + "\" without \"" + (part) + "\"");           \
+                __FILE__, __LINE__,                                                                           \
+                std::string(#expression " says \"") + check_message + "\" without \"" + (part) + "\"");       \
     } while (false)
 
 int main(int argc, char** argv) {

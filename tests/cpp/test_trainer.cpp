@@ -30,8 +30,8 @@ std::vector<float> data(const Shape& s) {  // smooth rows in [0, 1]
     std::vector<float> x;
     for (int64_t i = 0; i < s.rows; ++i)
         for (int64_t j = 0; j < s.D; ++j)
-            x.push_back(static_cast<float>(0.5 + 0.5 * std::sin(0.37 * static_cast<double>(i) +
-                                                                0.11 * static_cast<double>((i % 7) * j))));
+            x.push_back(static_cast<float>(
+                0.5 + 0.5 * std::sin(0.37 * static_cast<double>(i) + 0.11 * static_cast<double>((i % 7) * j))));
     return x;
 }
 

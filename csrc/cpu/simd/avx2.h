@@ -60,8 +60,8 @@ FUSEDVAE_FN V scale2(V p, V n) {
 FUSEDVAE_FN V split_exponent(V x, V* e) {
     const __m256i bits = _mm256_castps_si256(x.v);
     e->v = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(bits, 23), _mm256_set1_epi32(127)));
-    return {_mm256_castsi256_ps(_mm256_or_si256(_mm256_and_si256(bits, _mm256_set1_epi32(0x007fffff)),
-                                                _mm256_set1_epi32(0x3f800000)))};
+    return {_mm256_castsi256_ps(
+        _mm256_or_si256(_mm256_and_si256(bits, _mm256_set1_epi32(0x007fffff)), _mm256_set1_epi32(0x3f800000)))};
 }
 
 FUSEDVAE_FN U uset1(uint32_t x) { return {_mm256_set1_epi32((int)x)}; }

@@ -200,7 +200,11 @@ FVAE_API void fvae_philox(const uint32_t counter[4], const uint32_t key[2], uint
 
 typedef enum fvae_optimizer { FVAE_SGD = 0, FVAE_ADAM = 1, FVAE_ADAMW = 2 } fvae_optimizer;
 typedef enum fvae_schedule { FVAE_CONSTANT = 0, FVAE_COSINE = 1, FVAE_STEP = 2 } fvae_schedule;
-typedef enum fvae_beta_schedule { FVAE_BETA_CONSTANT = 0, FVAE_BETA_LINEAR = 1, FVAE_BETA_CYCLICAL = 2 } fvae_beta_schedule;
+typedef enum fvae_beta_schedule {
+    FVAE_BETA_CONSTANT = 0,
+    FVAE_BETA_LINEAR = 1,
+    FVAE_BETA_CYCLICAL = 2
+} fvae_beta_schedule;
 
 typedef struct fvae_trainer_options {
     size_t struct_size;
@@ -218,14 +222,14 @@ typedef struct fvae_trainer_options {
     int64_t batch_size;
     double beta; /* final weight of the KL */
     fvae_beta_schedule beta_schedule;
-    int64_t beta_steps;  /* linear: steps from 0 to beta; cyclical: steps per cycle */
-    double beta_ratio;   /* cyclical: fraction of a cycle spent rising */
-    double free_bits;    /* nats per latent dimension, on the batch-mean KL (Kingma et al. 2016, eq. 15); 0: none */
-    int32_t threads;     /* 0: fvae_num_threads() */
-    uint64_t seed;       /* of shuffle and noise */
-    int32_t shuffle;     /* nonzero: a new order each epoch */
-    int32_t drop_last;   /* nonzero: leave a last short batch out */
-    int32_t snapshot;    /* nonzero: keep the state of each epoch's start, restored when a loss is not finite */
+    int64_t beta_steps; /* linear: steps from 0 to beta; cyclical: steps per cycle */
+    double beta_ratio;  /* cyclical: fraction of a cycle spent rising */
+    double free_bits;   /* nats per latent dimension, on the batch-mean KL (Kingma et al. 2016, eq. 15); 0: none */
+    int32_t threads;    /* 0: fvae_num_threads() */
+    uint64_t seed;      /* of shuffle and noise */
+    int32_t shuffle;    /* nonzero: a new order each epoch */
+    int32_t drop_last;  /* nonzero: leave a last short batch out */
+    int32_t snapshot;   /* nonzero: keep the state of each epoch's start, restored when a loss is not finite */
 } fvae_trainer_options;
 /* Adam at 1e-3, batches of 128, beta 1, shuffled. */
 FVAE_API fvae_trainer_options fvae_trainer_options_default(void);
@@ -233,7 +237,8 @@ FVAE_API fvae_trainer_options fvae_trainer_options_default(void);
 typedef struct fvae_trainer fvae_trainer;
 
 /* The trainer keeps the model alive; free both in any order. */
-FVAE_API fvae_status fvae_trainer_create(fvae_model* model, const fvae_trainer_options* options, fvae_trainer** trainer);
+FVAE_API fvae_status fvae_trainer_create(fvae_model* model, const fvae_trainer_options* options,
+                                         fvae_trainer** trainer);
 FVAE_API void fvae_trainer_free(fvae_trainer* trainer);
 /* Options and model as they are now; release the model with fvae_model_free. */
 FVAE_API fvae_status fvae_trainer_get_options(const fvae_trainer* trainer, fvae_trainer_options* options);
@@ -256,9 +261,9 @@ typedef struct fvae_progress {
     int64_t batches;
     int64_t step; /* steps of the whole training */
     double learning_rate, beta;
-    fvae_losses batch_losses;      /* BATCH_END */
-    fvae_losses train;             /* row-weighted means over this epoch so far */
-    fvae_losses validation;        /* EPOCH_END with validation data */
+    fvae_losses batch_losses; /* BATCH_END */
+    fvae_losses train;        /* row-weighted means over this epoch so far */
+    fvae_losses validation;   /* EPOCH_END with validation data */
     int32_t has_validation;
 } fvae_progress;
 
@@ -270,7 +275,8 @@ typedef int32_t (*fvae_callback)(void* user, fvae_event event, const fvae_progre
 /* `epochs` further epochs; a partial one is finished first and counts. validation may be NULL. callback may be NULL;
  * events is a sum of 1 << fvae_event, the events to call it for. */
 FVAE_API fvae_status fvae_trainer_fit(fvae_trainer* trainer, const fvae_array* x, int64_t epochs,
-                                      const fvae_array* validation, fvae_callback callback, uint32_t events, void* user);
+                                      const fvae_array* validation, fvae_callback callback, uint32_t events,
+                                      void* user);
 /* One optimiser step on one batch of any size; noise (n, Z) or NULL. */
 FVAE_API fvae_status fvae_trainer_step(fvae_trainer* trainer, const fvae_array* batch, const float* noise,
                                        fvae_losses* losses);
