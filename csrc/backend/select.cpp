@@ -48,7 +48,13 @@ const Candidate kCandidates[] = {
 
 const Backend& choose() {
     const char* forced = platform::environment("FUSEDVAE_BACKEND");
-    if (forced && *forced) return backend(forced);
+    if (forced && *forced) {
+        try {
+            return backend(forced);
+        } catch (const std::invalid_argument& e) {
+            throw std::invalid_argument("FUSEDVAE_BACKEND: " + std::string(e.what()) + ", or unset it");
+        }
+    }
     for (const Candidate& c : kCandidates)
         if (c.runs_here()) return *c.backend;
     return cpu::kScalar;

@@ -124,7 +124,8 @@ fvae_status fvae_model_config(const fvae_model* model, fvae_config* config) {
         c.input_rank = own.input_shape.size();
         c.hidden = own.hidden.data();
         c.hidden_count = own.hidden.size();
-        c.decoder_hidden = own.decoder_hidden.data();
+        static const int64_t no_widths = 0;  // NULL would stand for the encoder's mirror image
+        c.decoder_hidden = own.decoder_hidden.empty() ? &no_widths : own.decoder_hidden.data();
         c.decoder_hidden_count = own.decoder_hidden.size();
         c.latent = own.latent;
         c.activation = own.activation;
@@ -241,6 +242,7 @@ fvae_status fvae_sample_latent(uint64_t seed, uint64_t first, int64_t n, int64_t
             throw std::invalid_argument(
                 "n must not be negative, latent between 1 and 16777216, temperature finite and "
                 "not negative");
+        if (n > INT64_MAX / latent) throw std::invalid_argument("n times latent must fit 64 bits");
         for (int64_t done = 0; done < n;) {  // pieces within which the row's low word does not wrap
             const uint64_t row = first + static_cast<uint64_t>(done), left = (uint64_t{1} << 32) - (row & 0xffffffffu);
             const int count = static_cast<int>(std::min<uint64_t>({left, static_cast<uint64_t>(n - done), 4096}));
@@ -307,7 +309,8 @@ fvae_status fvae_trainer_fit(fvae_trainer* trainer, const fvae_array* x, int64_t
         const fvae_array rows = array_of(x, "x");
         fvae_array held_out = fvae_array_default();
         if (validation) held_out = array_of(validation, "validation");
-        trainer->trainer->fit(rows, epochs, validation ? &held_out : nullptr, callback, events, user);
+        const std::shared_ptr<Trainer> running = trainer->trainer;  // a callback may free the handle
+        running->fit(rows, epochs, validation ? &held_out : nullptr, callback, events, user);
     });
 }
 fvae_status fvae_trainer_step(fvae_trainer* trainer, const fvae_array* batch, const float* noise, fvae_losses* losses) {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "handles.h"
+#include "model/names.h"
 #include "model/options.h"
 
 using namespace fusedvae;
@@ -19,8 +20,17 @@ void check_sizes(int64_t B, int64_t K, int64_t N) {
         if (size < 1 || size > (1 << 24))
             throw std::invalid_argument("sizes must be between 1 and 16777216, one is " + std::to_string(size));
 }
-Activation activation_of(fvae_activation a) {
-    if (a < FVAE_IDENTITY || a > FVAE_SOFTPLUS) throw std::invalid_argument("unknown activation");
+// The same where a product has two columns for each of N: checked before it is doubled.
+void check_pair_sizes(int64_t B, int64_t K, int64_t N) {
+    check_sizes(B, K, N);
+    check_sizes(B, K, 2 * N);
+}
+void check_variances(double fixed_variance, double min_variance) {
+    if (!(fixed_variance >= 1e-30 && fixed_variance <= 1e30) || !(min_variance >= 0.0 && min_variance <= 1e30))
+        throw std::invalid_argument("fixed_variance must be positive (1e-30 to 1e30), min_variance not negative");
+}
+Activation activation_of(const fvae_activation& a) {
+    name_of(a);
     return static_cast<Activation>(a);
 }
 std::vector<const float*> row_pointers(const float* values, int64_t rows, int64_t columns) {
@@ -112,6 +122,7 @@ void take_columns(const Matrix& from, int64_t B, int64_t columns, int first, int
 // A likelihood of D features over a layer: nll and its gradient by each of the layer's columns.
 void run_likelihood(PackedLayer& layer, Epilogue epilogue, const float* x, const float* target, int64_t D, int64_t B,
                     const float* log_variance, double fixed_variance, double min_variance, float* nll, Matrix& dy) {
+    check_variances(fixed_variance, min_variance);
     const auto rows = row_pointers(x, B, layer.K), targets = row_pointers(target, B, D);
     std::vector<float> parts(z(B * layer.panels().count)), padded_variance(z(layer.padded()), 0.0f);
     dy = Matrix(B, layer.padded());
@@ -223,7 +234,7 @@ fvae_status fvae_kernel_reparameterize_kl(const char* backend_name, const float*
                                           float* kl) {
     return guarded([&] {
         require(x, "x"), require(weight, "weight"), require(z_out, "z");
-        check_sizes(B, K, 2 * Z);
+        check_pair_sizes(B, K, Z);
         PackedLayer layer(choose(backend_name), K, 2 * Z, true);
         layer.pack(weight, bias);
         const auto rows = row_pointers(x, B, K);
@@ -277,7 +288,7 @@ fvae_status fvae_kernel_gaussian_element_nll(const char* backend_name, const flo
                                              int64_t K, int64_t N, float* nll, float* dmean, float* dlogvar) {
     return guarded([&] {
         require(x, "x"), require(weight, "weight"), require(target, "target");
-        check_sizes(B, K, 2 * N);
+        check_pair_sizes(B, K, N);
         PackedLayer layer(choose(backend_name), K, 2 * N, true);
         layer.pack(weight, bias);
         Matrix dy;
@@ -319,7 +330,7 @@ fvae_status fvae_kernel_reparameterize_grad(const char* backend_name, const floa
                                             float* dmu, float* dlogvar) {
     return guarded([&] {
         require(dy, "dy"), require(weight, "weight"), require(mu, "mu"), require(logvar, "logvar");
-        check_sizes(B, N, 2 * Z);
+        check_pair_sizes(B, N, Z);
         PackedLayer layer(choose(backend_name), Z, N, false);
         layer.pack_transposed(weight);
         const auto rows = row_pointers(dy, B, N);

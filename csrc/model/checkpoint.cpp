@@ -3,7 +3,6 @@
 // Checkpoints: a model file with the optimiser's moments ("optimizer.m/" and "optimizer.v/" before each parameter's name)
 // and the run's options, state and history in its metadata.
 #include <cmath>
-#include <cstdlib>
 
 #include "error.h"
 #include "trainer.h"
@@ -92,7 +91,7 @@ std::shared_ptr<Trainer> Trainer::resume(const std::string& path) {
         s.loss = sums[1].as_number("sums");
         s.reconstruction = sums[2].as_number("sums");
         s.kl = sums[3].as_number("sums");
-        s.fingerprint = std::strtoull(json.string("data").c_str(), nullptr, 10);
+        s.fingerprint = json.unsigned64("data");
     });
     read_metadata(file, "history", [&](const Json& json) {
         for (const Json& e : json.as_array("history")) {
@@ -106,6 +105,8 @@ std::shared_ptr<Trainer> Trainer::resume(const std::string& path) {
             entry.beta = e.number("beta");
             trainer->history_.push_back(entry);
         }
+        if (static_cast<int64_t>(trainer->history_.size()) != trainer->state_.epoch)
+            throw std::invalid_argument("it has another number of epochs than the state says");
     });
     trainer->resumed_ = trainer->state_.fingerprint != 0;
     return trainer;

@@ -88,6 +88,7 @@ Config Config::from_c(const fvae_config& c) {
     config.decoder_hidden = c.decoder_hidden ? list(c.decoder_hidden, c.decoder_hidden_count)
                                              : std::vector<int64_t>(config.hidden.rbegin(), config.hidden.rend());
     config.latent = c.latent;
+    name_of(c.activation), name_of(c.likelihood), name_of(c.variance), name_of(c.init);  // known before they are read
     config.activation = c.activation;
     config.likelihood = c.likelihood;
     config.variance = c.variance;

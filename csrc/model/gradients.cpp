@@ -4,6 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "error.h"
 #include "model.h"
 #include "step.h"
 
@@ -12,12 +13,13 @@ namespace fusedvae {
 fvae_losses Model::gradients(const fvae_array& x, const float* noise, int64_t samples, uint64_t seed, double beta,
                              double free_bits, float* const* result) const {
     const Rows rows(x, config, "x");
-    if (samples < 1 || (!noise && samples != 1))
-        throw std::invalid_argument("samples must be at least 1, and 1 where no noise is given; it is " +
+    if (samples < 1 || samples > 1'000'000 || (!noise && samples != 1))
+        throw std::invalid_argument("samples must be between 1 and 1000000, and 1 where no noise is given; it is " +
                                     std::to_string(samples));
-    if (!(beta >= 0.0 && std::isfinite(beta)) || !(free_bits >= 0.0 && std::isfinite(free_bits)))
-        throw std::invalid_argument("beta and free_bits must be finite and not negative");
+    if (!(beta >= 0.0 && beta <= 1e30) || !(free_bits >= 0.0 && free_bits <= 1e30))
+        throw std::invalid_argument("beta and free_bits must be between 0 and 1e30");
     if (rows.count > INT32_MAX / 2) throw std::invalid_argument("x has too many rows for one batch");
+    if (noise) check_noise(backend, noise, samples, rows.count, network.Z);
     rows.check_all(backend, default_threads());
 
     const std::shared_lock lock(mutex);
@@ -43,7 +45,9 @@ fvae_losses Model::gradients(const fvae_array& x, const float* noise, int64_t sa
         batch.noise =
             Noise{noise ? noise + s * rows.count * network.Z : nullptr, network.Z, make_stream(seed, 0, kTrain), 0};
         fvae_losses one;
-        step.run(lease, batch, destination, &one);
+        if (!step.run(lease, batch, destination, &one))
+            throw Error(FVAE_NON_FINITE,
+                        "the loss is not finite, so it has no gradient: lower the parameters' scale or the data's");
         total.loss += one.loss * share_of;
         total.reconstruction += one.reconstruction * share_of;
         total.kl += one.kl * share_of;

@@ -165,6 +165,7 @@ void draw_code(const float* head, const float* noise, int Z, float* code) {
 void Model::encode(const fvae_array& x, float* mu, float* logvar) const {
     const Rows rows(x, config, "x");
     rows.check_all(backend, default_threads());
+    if (!mu && !logvar) return;
     const std::shared_lock lock(mutex);
     const int64_t Z = network.Z;
     for_each_block(
@@ -182,6 +183,7 @@ void Model::encode(const fvae_array& x, float* mu, float* logvar) const {
 
 void Model::decode(const float* codes, int64_t n, float* mean) const {
     if (n <= 0 || !codes) throw std::invalid_argument("z is empty: it has " + std::to_string(n) + " rows");
+    if (n > UINT32_MAX) throw std::invalid_argument("z has " + std::to_string(n) + " rows; at most 2^32 - 1 are read");
     const Rows rows(codes, n, network.Z);
     const int64_t bad = backend.find_bad(codes, n * network.Z, rows.low, rows.high);
     if (bad < n * network.Z)

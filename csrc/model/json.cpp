@@ -378,6 +378,15 @@ const Json& Json::at(std::string_view name) const {
     throw std::invalid_argument("'" + shown(name) + "' is missing");
 }
 
+uint64_t Json::unsigned64(std::string_view name) const {
+    const std::string& text = string(name);
+    uint64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size())
+        throw std::invalid_argument("'" + shown(name) + "' must be a whole number below 2^64, as text");
+    return value;
+}
+
 void Json::set(std::string name, Json value) {
     std::get<Object>(value_).push_back({std::move(name), std::move(value)});
 }

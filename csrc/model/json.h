@@ -54,6 +54,8 @@ class Json {
     double number(std::string_view name) const { return at(name).as_number(name); }
     const std::string& string(std::string_view name) const { return at(name).as_string(name); }
     const Array& array(std::string_view name) const { return at(name).as_array(name); }
+    // All 64 bits of a number, which stands as text: many readers of JSON hold integers to 53.
+    uint64_t unsigned64(std::string_view name) const;
 
     // Appends a member to an object, whose names are the caller's to keep distinct.
     void set(std::string name, Json value);

@@ -2,6 +2,7 @@
 //
 // The names under which the C API's enumerations stand in files and messages.
 #pragma once
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -36,10 +37,19 @@ std::string known_names() {
     return names;
 }
 
+// The number in an enumeration that C wrote, where any may stand: reading it as E before it is checked has no meaning.
+template <class E>
+int code_of(const E& value) {
+    static_assert(sizeof(E) == sizeof(int));
+    int code;
+    std::memcpy(&code, &value, sizeof code);
+    return code;
+}
+
 // Throws std::invalid_argument for a number that is no enumerator.
 template <class E>
-const char* name_of(E value) {
-    const int i = static_cast<int>(value), count = sizeof(Names<E>::list) / sizeof(*Names<E>::list);
+const char* name_of(const E& value) {
+    const int i = code_of(value), count = sizeof(Names<E>::list) / sizeof(*Names<E>::list);
     if (i < 0 || i >= count)
         throw std::invalid_argument(std::string(Names<E>::what) + " must be one of " + known_names<E>() +
                                     "; it is the number " + std::to_string(i));

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <stdexcept>
 #include <string>
 
@@ -151,7 +150,7 @@ fvae_trainer_options options_from_json(const Json& json) {
     o.free_bits = json.number("free_bits");
     const int64_t threads = json.integer("threads");
     o.threads = static_cast<int32_t>(threads < 0 || threads > 1024 ? -1 : threads);
-    o.seed = std::strtoull(json.string("seed").c_str(), nullptr, 10);
+    o.seed = json.unsigned64("seed");
     o.shuffle = json.boolean("shuffle");
     o.drop_last = json.boolean("drop_last");
     o.snapshot = json.boolean("snapshot");

@@ -45,7 +45,7 @@ Rows::Rows(const float* values, int64_t rows, int64_t width)
       high(FLT_MAX) {}
 
 Rows::Rows(const fvae_array& array, const Config& config, const char* what) : what_(what) {
-    const int dtype = static_cast<int>(array.dtype);
+    const int dtype = code_of(array.dtype);
     if (dtype < FVAE_FLOAT32 || dtype > FVAE_BOOL)
         throw Error(FVAE_TYPE_ERROR, what_ + " has dtype number " + std::to_string(dtype) + "; the library reads " +
                                          known_names<fvae_dtype>());
@@ -53,8 +53,6 @@ Rows::Rows(const fvae_array& array, const Config& config, const char* what) : wh
     type = static_cast<RowType>(dtype);
     count = array.rows;
     columns = array.columns;
-    const int64_t item = bytes_of(type), dense = columns > 0 ? columns * item : 0;
-    stride = array.row_stride ? array.row_stride : dense;
     streamed = array.streamed != 0;
     if (count <= 0 || columns <= 0 || !data)
         throw std::invalid_argument(what_ + " is empty: its shape is " + shape(count, columns));
@@ -63,6 +61,11 @@ Rows::Rows(const fvae_array& array, const Config& config, const char* what) : wh
                                     std::to_string(config.width()) + " columns");
     if (count > UINT32_MAX)
         throw std::invalid_argument(what_ + " has " + std::to_string(count) + " rows; at most 2^32 - 1 are read");
+    const int64_t item = bytes_of(type), farthest = INT64_MAX / count;
+    stride = array.row_stride ? array.row_stride : columns * item;
+    if (stride > farthest || stride < -farthest)
+        throw std::invalid_argument(what_ + " has a row_stride of " + std::to_string(stride) +
+                                    " bytes, which no memory can hold");
     if (reinterpret_cast<uintptr_t>(data) % static_cast<size_t>(item) != 0 || stride % item != 0)
         throw std::invalid_argument(what_ + " is not aligned to its " + std::to_string(item) +
                                     "-byte values; pass an aligned copy");
@@ -125,6 +128,14 @@ uint64_t Rows::fingerprint() const {
     for (int64_t i = 0; i < sampled; ++i)
         add(row(i * (count - 1) / std::max<int64_t>(1, sampled - 1)), static_cast<size_t>(columns * bytes_of(type)));
     return hash;
+}
+
+void check_noise(const Backend& backend, const float* noise, int64_t samples, int64_t rows, int64_t Z) {
+    const int64_t count = samples * rows * Z, bad = backend.find_bad(noise, count, -FLT_MAX, FLT_MAX);
+    if (bad == count) return;
+    throw std::invalid_argument("noise holds NaN or an infinity in row " + std::to_string(bad / Z % rows) +
+                                ", column " + std::to_string(bad % Z) +
+                                (samples > 1 ? " of sample " + std::to_string(bad / Z / rows) : ""));
 }
 
 }  // namespace fusedvae

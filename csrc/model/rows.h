@@ -44,4 +44,7 @@ struct Rows {
     std::string what_;
 };
 
+// Throws std::invalid_argument where given noise (samples, rows, Z) holds NaN or an infinity.
+void check_noise(const Backend& backend, const float* noise, int64_t samples, int64_t rows, int64_t Z);
+
 }  // namespace fusedvae

@@ -12,6 +12,7 @@ namespace fusedvae {
 namespace {
 
 constexpr double kTickSeconds = 0.05;
+constexpr int64_t kMostEpochs = int64_t{1} << 53;  // as far as a checkpoint counts
 constexpr double kNaN = __builtin_nan("");
 
 const fvae_trainer_options& checked(const fvae_trainer_options& options) {
@@ -73,8 +74,8 @@ void Trainer::refresh_transposed() {
     seen_version_ = model_->version;
 }
 
-// One optimiser step; the caller holds the trainer, this takes the model.
-void Trainer::train_on(Batch& batch, fvae_losses* losses) {
+// One optimiser step; the caller holds the trainer, this takes the model. A loss that is not finite brings `good` back.
+void Trainer::train_on(Batch& batch, fvae_losses* losses, const Snapshot* good) {
     bool updated;
     {
         const std::unique_lock lock(model_->mutex);
@@ -85,9 +86,17 @@ void Trainer::train_on(Batch& batch, fvae_losses* losses) {
         batch.free_bits = options_.free_bits;
         Lease lease(threads_for(batch.B));
         updated = step_.run(lease, batch, destination(), losses);
-        if (updated) ++state_.steps;
+        if (updated) {
+            ++state_.steps;
+            seen_version_ = ++model_->version;  // another trainer of this model has to transpose again
+        }
     }
-    if (!updated) stop_non_finite(*losses);
+    if (!updated) stop_non_finite(*losses, good);
+}
+
+std::string Trainer::position() const {
+    return "step " + std::to_string(state_.steps) + " (epoch " + std::to_string(state_.epoch) + ", batch " +
+           std::to_string(state_.batch) + ")";
 }
 
 void Trainer::take_snapshot() {
@@ -100,24 +109,22 @@ void Trainer::take_snapshot() {
     snapshot_->state = state_;
 }
 
-void Trainer::stop_non_finite(const fvae_losses& losses) {
-    const std::string where = "at step " + std::to_string(state_.steps) + " (epoch " + std::to_string(state_.epoch) +
-                              ", batch " + std::to_string(state_.batch) + ")";
+void Trainer::stop_non_finite(const fvae_losses& losses, const Snapshot* good) {
     std::string message =
-        (std::isfinite(losses.loss) ? "the gradient's norm became non-finite " : "the loss became non-finite ") +
-        where + ": reconstruction " + number(losses.reconstruction) + ", KL " + number(losses.kl) + ". ";
+        (std::isfinite(losses.loss) ? "the gradient's norm became non-finite at " : "the loss became non-finite at ") +
+        position() + ": reconstruction " + number(losses.reconstruction) + ", KL " + number(losses.kl) + ". ";
     const auto finite = [&] {
         const int64_t n = static_cast<int64_t>(model_->flat.size());
         return model_->backend.find_bad(model_->flat.data(), n, -3.402823466e38f, 3.402823466e38f) == n;
     };
-    if (snapshot_) {
+    if (good) {
         const std::unique_lock lock(model_->mutex);
-        model_->flat.copy_from(snapshot_->flat);
-        if (m_.size()) m_.copy_from(snapshot_->m);
-        if (v_.size()) v_.copy_from(snapshot_->v);
-        state_ = snapshot_->state;
+        model_->flat.copy_from(good->flat);
+        if (m_.size()) m_.copy_from(good->m);
+        if (v_.size()) v_.copy_from(good->v);
+        state_ = good->state;
         ++model_->version;
-        message += "The parameters are those of the start of epoch " + std::to_string(state_.epoch) + ". ";
+        message += "The parameters are those before " + position() + ". ";
     } else if (finite()) {
         message += "The parameters are as they were before this step. ";
     } else {
@@ -189,10 +196,7 @@ fvae_losses Trainer::step(const fvae_array& array, const float* noise) {
     const Rows rows(array, model_->config, "batch");
     if (rows.count > (1 << 24)) throw std::invalid_argument("batch has more than 16777216 rows");
     const int Z = model_->network.Z;
-    if (noise) {
-        const int64_t bad = model_->backend.find_bad(noise, rows.count * Z, -3.402823466e38f, 3.402823466e38f);
-        if (bad < rows.count * Z) throw std::invalid_argument("noise holds NaN or an infinity");
-    }
+    if (noise) check_noise(model_->backend, noise, 1, rows.count, Z);
     rows.check_all(model_->backend, 1);
     Batch batch{};
     batch.x = &rows;
@@ -200,14 +204,16 @@ fvae_losses Trainer::step(const fvae_array& array, const float* noise) {
     batch.noise.given = noise;
     batch.noise.given_stride = Z;
     fvae_losses losses;
-    train_on(batch, &losses);
+    train_on(batch, &losses, nullptr);
     return losses;
 }
 
 void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validation, fvae_callback callback,
                   uint32_t events, void* user) {
     const Busy busy(busy_);
-    if (epochs < 0) throw std::invalid_argument("epochs must not be negative, it is " + std::to_string(epochs));
+    if (epochs < 0 || epochs > kMostEpochs)
+        throw std::invalid_argument("epochs must be between 0 and " + std::to_string(kMostEpochs) + ", it is " +
+                                    std::to_string(epochs));
     const Rows rows(x, model_->config, "x");
     std::optional<Rows> held_out;
     if (validation) held_out.emplace(*validation, model_->config, "validation_data");
@@ -222,6 +228,9 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
         throw std::invalid_argument(
             "x is not the data this training began with, which it would have to go on with; "
             "to train on other data, make a new trainer for the model");
+    if (state_.batch > batches)
+        throw std::invalid_argument("this training stands at batch " + std::to_string(state_.batch) +
+                                    " of its epoch, and x has only " + std::to_string(batches));
     if (!rows.streamed) rows.check_all(model_->backend, default_threads());
     if (held_out && !held_out->streamed) held_out->check_all(model_->backend, default_threads());
     state_.fingerprint = fingerprint;
@@ -254,10 +263,8 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
 
     tell(FVAE_TRAIN_BEGIN);
     while (state_.epoch < last_epoch && !stop) {
-        if (state_.batch == 0) {
-            take_snapshot();
-            tell(FVAE_EPOCH_BEGIN);
-        }
+        take_snapshot();
+        if (state_.batch == 0) tell(FVAE_EPOCH_BEGIN);
         const std::vector<uint32_t> index = order(rows.count);
         while (state_.batch < batches && !stop) {
             Batch batch{};
@@ -266,7 +273,12 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
             batch.B = static_cast<int>(std::min(size, rows.count - state_.batch * size));
             batch.check = rows.streamed;
             fvae_losses losses;
-            train_on(batch, &losses);
+            try {
+                train_on(batch, &losses, snapshot_ ? &*snapshot_ : nullptr);
+            } catch (const std::invalid_argument& bad_row) {  // of streamed data
+                throw std::invalid_argument(std::string(bad_row.what()) + ". The training stands before " + position() +
+                                            ", which would have read it");
+            }
             ++state_.batch;
             state_.rows += batch.B;
             state_.loss += losses.loss * batch.B;
@@ -290,7 +302,13 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
         entry.epoch = state_.epoch;
         entry.step = state_.steps;
         entry.train = epoch_means();
-        entry.validation = held_out ? evaluate_rows(step_, *held_out, options_.seed) : fvae_losses{kNaN, kNaN, kNaN};
+        try {
+            entry.validation =
+                held_out ? evaluate_rows(step_, *held_out, options_.seed) : fvae_losses{kNaN, kNaN, kNaN};
+        } catch (const std::invalid_argument& bad_row) {
+            throw std::invalid_argument(std::string(bad_row.what()) + ". The training stands after all steps of " +
+                                        "epoch " + std::to_string(state_.epoch) + ", before its validation");
+        }
         entry.learning_rate = learning_rate_at(options_, state_.steps - 1);
         entry.beta = beta_at(options_, state_.steps - 1);
         history_.push_back(entry);
@@ -314,14 +332,14 @@ void Trainer::set_learning_rate(double rate) {
     options_ = changed;
 }
 
-std::vector<Trainer::Memory> Trainer::memory() const {
+std::array<Trainer::Memory, 6> Trainer::memory() const {
     const int64_t copies = snapshot_ ? snapshot_->flat.bytes() + snapshot_->m.bytes() + snapshot_->v.bytes() : 0;
-    return {{"parameters", model_->flat.bytes()},
-            {"transposed", transposed_.bytes()},
-            {"moments", m_.bytes() + v_.bytes()},
-            {"gradients", gradient_.bytes()},
-            {"snapshot", copies},
-            {"workspace", step_.bytes()}};
+    return {{{"parameters", model_->flat.bytes()},
+             {"transposed", transposed_.bytes()},
+             {"moments", m_.bytes() + v_.bytes()},
+             {"gradients", gradient_.bytes()},
+             {"snapshot", copies},
+             {"workspace", step_.bytes()}}};
 }
 
 }  // namespace fusedvae

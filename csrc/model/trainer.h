@@ -3,6 +3,7 @@
 // The epoch loop, its state, and the checkpoint that holds all of it: a run resumed from one ends with the bits of the run
 // that was never stopped.
 #pragma once
+#include <array>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -33,7 +34,7 @@ class Trainer {
         const char* name;
         int64_t bytes;
     };
-    std::vector<Memory> memory() const;
+    std::array<Memory, 6> memory() const;
 
     void save(const std::string& path) const;                         // checkpoint.cpp
     static std::shared_ptr<Trainer> resume(const std::string& path);  // checkpoint.cpp
@@ -54,9 +55,10 @@ class Trainer {
     int threads_for(int64_t rows) const;
     Destination destination();
     void refresh_transposed();
-    void train_on(Batch& batch, fvae_losses* losses);
+    void train_on(Batch& batch, fvae_losses* losses, const Snapshot* good);
     void take_snapshot();
-    [[noreturn]] void stop_non_finite(const fvae_losses& losses);
+    std::string position() const;
+    [[noreturn]] void stop_non_finite(const fvae_losses& losses, const Snapshot* good);
     fvae_losses evaluate_rows(Step& step, const Rows& rows, uint64_t seed) const;
     fvae_losses epoch_means() const;
     std::vector<uint32_t> order(int64_t rows) const;

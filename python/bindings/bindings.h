@@ -74,8 +74,9 @@ inline void refuse_other_threads(const Training& training) {
 struct BoundModel {
     Model model;
     std::shared_ptr<Training> training;
-    int64_t width;   // D
-    int64_t latent;  // Z
+    int64_t width;          // D
+    int64_t latent;         // Z
+    double row_work = 0.0;  // operations of one row through all layers
 
     explicit BoundModel(Model m, std::shared_ptr<Training> shared = std::make_shared<Training>());
 };

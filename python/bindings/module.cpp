@@ -3,6 +3,7 @@
  * The extension module `fusedvae._core`: errors, the functions that belong to no object, and the list of its parts.
  */
 #include <array>
+#include <cstring>
 
 #include "bindings.h"
 
@@ -20,21 +21,30 @@ PyObject* new_error(py::module_& m, const char* name, PyObject* base, const char
 PyObject* bad_file_type = nullptr;
 PyObject* non_finite_type = nullptr;
 
+// Messages hold paths, which need not be UTF-8: what is not becomes what os.fsdecode would make of it.
+void set_error(PyObject* type, const char* message) {
+    PyObject* const text =
+        PyUnicode_DecodeUTF8(message, static_cast<Py_ssize_t>(std::strlen(message)), "surrogateescape");
+    if (!text) return;  // with the error that says why
+    PyErr_SetObject(type, text);
+    Py_DECREF(text);
+}
+
 // pybind11 already turns invalid_argument into ValueError, bad_alloc into MemoryError, runtime_error into RuntimeError.
 void translate(std::exception_ptr thrown) {
     try {
         if (thrown) std::rethrow_exception(thrown);
     } catch (const type_error& error) {
-        PyErr_SetString(PyExc_TypeError, error.what());
+        set_error(PyExc_TypeError, error.what());
     } catch (const bad_file_error& error) {
-        PyErr_SetString(bad_file_type, error.what());
+        set_error(bad_file_type, error.what());
     } catch (const non_finite_error& error) {
-        PyErr_SetString(non_finite_type, error.what());
+        set_error(non_finite_type, error.what());
     } catch (const io_error& error) {
-        PyErr_SetString(error.status() == FVAE_NOT_FOUND           ? PyExc_FileNotFoundError
-                        : error.status() == FVAE_PERMISSION_DENIED ? PyExc_PermissionError
-                                                                   : PyExc_OSError,
-                        error.what());
+        set_error(error.status() == FVAE_NOT_FOUND           ? PyExc_FileNotFoundError
+                  : error.status() == FVAE_PERMISSION_DENIED ? PyExc_PermissionError
+                                                             : PyExc_OSError,
+                  error.what());
     }
 }
 

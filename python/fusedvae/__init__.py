@@ -30,7 +30,7 @@ def set_num_threads(threads: int) -> None:
     >>> get_num_threads()
     2
     """
-    _core.set_num_threads(_checks.integer("threads", threads, 1, 4096))
+    _core.set_num_threads(_checks.integer("threads", threads, 1, 1024))
 
 
 def get_num_threads() -> int:

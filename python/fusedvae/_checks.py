@@ -5,11 +5,20 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 # Wider layers than this are taken for a mistake in units; sixteen million columns of float32 are 64 MB a row.
 LARGEST_WIDTH = 2**24
+
+
+def path(value: str | os.PathLike[str]) -> bytes:
+    """`value` as the system's bytes; ValueError for a NUL, at which the system would cut the name off."""
+    encoded = os.fsencode(value)
+    if b"\0" in encoded:
+        raise ValueError(f"path must not hold a NUL character: {value!r}")
+    return encoded
 
 
 def integer(name: str, value: Any, low: int = 0, high: int = 2**63 - 1) -> int:

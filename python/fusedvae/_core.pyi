@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The compiled module, as python/bindings defines it; tests/python/test_stubs.py holds the two together."""
+"""The compiled module, as python/bindings defines it; tests/python/test_package.py holds the two together."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -27,8 +27,8 @@ INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended: 128 + S
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: the process's) and returns its exit status."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)  # which names the backend, an error where a wrong one is forced
         return int(options.run(options))
     except KeyboardInterrupt:
         _note("interrupted")

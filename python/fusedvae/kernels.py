@@ -61,7 +61,9 @@ def reparameterize_kl(
 def bernoulli_nll(
     x: ArrayLike, weight: ArrayLike, bias: ArrayLike, target: ArrayLike, backend: str | None = None
 ) -> tuple[Floats, Floats]:
-    """-log p(target | logits = x W^T + b) summed over columns, in nats, and its gradient.
+    """-log p(target | logits = x W^T + b) summed over columns, in nats, and its gradient by the logits.
+
+    nll_b = sum_j softplus(logit_j) - target_j logit_j (Kingma and Welling 2013, appendix C.1).
 
     x (B, K), weight (N, K), bias (N), target (B, N) in [0, 1] -> nll (B), dlogits (B, N).
 
@@ -84,8 +86,13 @@ def gaussian_nll(
 ) -> tuple[Floats, Floats]:
     """-log N(target; mean = x W^T + b, variance) summed over columns, in nats, and its gradient by the mean.
 
+    nll_b = 1/2 sum_j log(2 pi variance_j) + (target_j - mean_j)^2 / variance_j (Kingma and Welling 2013, appendix C.2).
     The variance is fixed_variance, or min_variance + exp(log_variance) where log_variance (N) is given.
     x (B, K), weight (N, K), bias (N), target (B, N) -> nll (B), dmean (B, N).
+
+    >>> nll, dmean = gaussian_nll([[0.0]], [[1.0]], [1.0], [[3.0]], fixed_variance=0.5)
+    >>> dmean.tolist()
+    [[-4.0]]
     """
     return _core.gaussian_nll(x, weight, bias, target, log_variance, fixed_variance, min_variance, backend)
 
@@ -102,6 +109,10 @@ def gaussian_element_nll(
 
     x (B, K), weight (2N, K): the mean's rows, then logvar's; bias (2N), target (B, N)
     -> nll (B), dmean (B, N), dlogvar (B, N).
+
+    >>> nll, dmean, dlogvar = gaussian_element_nll([[0.0]], [[0.0], [0.0]], [1.0, 0.0], [[3.0]], min_variance=1.0)
+    >>> dmean.tolist()  # the variance is 1 + exp(0)
+    [[-1.0]]
     """
     return _core.gaussian_element_nll(x, weight, bias, target, min_variance, backend)
 
@@ -112,6 +123,9 @@ def act_grad(
     """dx = (dy W) * act'(saved): dy (B, N), weight (N, K), saved (B, K) -> dx (B, K).
 
     saved is the activation's output y, or act' itself (`linear_act`'s slope) for gelu and silu.
+
+    >>> act_grad([[1.0]], [[2.0, 3.0]], [[0.5, 0.0]], "relu").tolist()
+    [[2.0, 0.0]]
     """
     return _core.act_grad(dy, weight, saved, _activation(activation), backend)
 
@@ -131,7 +145,12 @@ def reparameterize_grad(
 
     With dz = dy W: dmu = dz + kl_weight * mu and
     dlogvar = dz * noise * exp(logvar / 2) / 2 + kl_weight * (exp(logvar) - 1) / 2.
-    dy (B, N), weight (N, Z), mu, logvar and noise (B, Z) -> dmu (B, Z), dlogvar (B, Z).
+    dy (B, N), weight (N, Z), mu, logvar and noise (B, Z) -> dmu (B, Z), dlogvar (B, Z)
+    (Kingma and Welling 2013, section 2.4).
+
+    >>> dmu, dlogvar = reparameterize_grad([[1.0]], [[2.0]], [[0.5]], [[0.0]], noise=[[3.0]], kl_weight=1.0)
+    >>> dmu.tolist(), dlogvar.tolist()
+    ([[2.5]], [[3.0]])
     """
     return _core.reparameterize_grad(
         dy, weight, mu, logvar, noise, _checks.seed(seed), _checks.integer("step", step), kl_weight, backend
@@ -161,6 +180,11 @@ def sgd(
     """`store`'s gradient finished by a step of SGD.
 
     weight and its velocity weight_m (N, K), bias and bias_m (N) -> weight, bias, weight_m, bias_m, stepped.
+
+    >>> from fusedvae import SGD
+    >>> weight, *_ = sgd([[1.0]], [[2.0]], SGD(0.5), [[3.0]], [0.0], [[0.0]], [0.0])
+    >>> weight.tolist()
+    [[2.0]]
     """
     return _core.sgd(x, dy, _options(optimizer), weight, bias, weight_m, bias_m, backend)
 
@@ -178,10 +202,16 @@ def adam(
     bias_v: ArrayLike,
     backend: str | None = None,
 ) -> tuple[Floats, Floats, Floats, Floats, Floats, Floats]:
-    """`store`'s gradient finished by Adam's or AdamW's step number `step`, counted from 1.
+    """`store`'s gradient finished by Adam's (Kingma and Ba 2015) or AdamW's step number `step`, counted from 1.
 
     weight and its moments (N, K), bias and its moments (N)
     -> weight, bias, weight_m, bias_m, weight_v, bias_v, stepped.
+
+    >>> from fusedvae import Adam
+    >>> zero = [[0.0]], [0.0]
+    >>> weight, *_ = adam([[1.0]], [[2.0]], Adam(0.5), 1, [[3.0]], [0.0], *zero, *zero)
+    >>> weight.round(4).tolist()
+    [[2.5]]
     """
     number = _checks.integer("step", step, 1)
     return _core.adam(x, dy, _options(optimizer), number, weight, bias, weight_m, bias_m, weight_v, bias_v, backend)

@@ -82,29 +82,59 @@ class Model:
         return Model._wrap(self._core.copy())
 
     def encode(self, x: Any) -> tuple[Floats, Floats]:
-        """Mean and log-variance of q(z|x): x (n, D) -> mu (n, Z), logvar (n, Z), float32. Deterministic."""
+        """Mean and log-variance of q(z|x): x (n, D) -> mu (n, Z), logvar (n, Z), float32. Deterministic.
+
+        >>> import numpy as np, fusedvae as fv
+        >>> mu, logvar = fv.Model(fv.Config(input_shape=6, latent=2)).encode(np.zeros((3, 6)))
+        >>> logvar.shape
+        (3, 2)
+        """
         return self._core.encode(self._rows(x))
 
     def decode(self, z: Any) -> Floats:
-        """Mean of p(x|z): z (n, Z) -> (n, *input_shape) float32."""
+        """Mean of p(x|z): z (n, Z) -> (n, *input_shape) float32.
+
+        ValueError for codes of another width or not finite.
+
+        >>> import fusedvae as fv
+        >>> fv.Model(fv.Config(input_shape=(2, 3), latent=2)).decode([[0.0, 0.0]]).shape
+        (1, 2, 3)
+        """
         return self._shaped(self._core.decode(_arrays.as_codes(z, self._config.latent)))
 
     def reconstruct(self, x: Any) -> Floats:
-        """Mean of p(x|z) at the mean code: x (n, D) -> (n, *input_shape) float32."""
+        """Mean of p(x|z) at the mean code: x (n, D) -> (n, *input_shape) float32.
+
+        >>> import numpy as np, fusedvae as fv
+        >>> fv.Model(fv.Config(input_shape=(2, 3), latent=2)).reconstruct(np.zeros((5, 6))).shape
+        (5, 2, 3)
+        """
         return self._shaped(self._core.reconstruct(self._rows(x)))
 
     def elbo(self, x: Any, samples: int = 1, seed: int = 0) -> Doubles:
         """-(reconstruction + KL) of each row, the mean over `samples` draws of z: x (n, D) -> (n,) nats.
 
-        Higher is better. A lower bound of log p(x) in expectation (Kingma and Welling 2013, eq. 3). The same noise
-        serves every row, so a row's score has the same bits whatever rows accompany it.
+        Higher is better. A lower bound of log p(x) in expectation (Kingma and Welling 2013, eq. 3). Draw s is the same
+        noise for every row, so that a row's score has the same bits whatever rows accompany it. The rows' errors then
+        go the same way: for a mean over rows take `Trainer.evaluate`, which draws noise for each row, or many samples.
+
+        >>> import numpy as np, fusedvae as fv
+        >>> model = fv.Model(fv.Config(input_shape=6, latent=2))
+        >>> x = np.zeros((3, 6))
+        >>> bool(model.elbo(x, samples=10)[1] == model.elbo(x[1:2], samples=10)[0])
+        True
         """
         return self._core.elbo(self._rows(x), _checks.integer("samples", samples, 1), _checks.seed(seed))
 
     def log_likelihood(self, x: Any, samples: int = 500, seed: int = 0) -> Doubles:
         """Importance-weighted estimate of log p(x) (Burda et al. 2015, eq. 8): x (n, D) -> (n,) nats.
 
-        It is at least the ELBO in expectation and approaches log p(x) as `samples` grows. Bits as in `elbo`.
+        It is at least the ELBO in expectation and approaches log p(x) as `samples` grows. Bits and noise as in `elbo`.
+
+        >>> import numpy as np, fusedvae as fv
+        >>> model = fv.Model(fv.Config(input_shape=6, latent=2))
+        >>> model.log_likelihood(np.zeros((3, 6)), samples=50).shape
+        (3,)
         """
         return self._core.log_likelihood(self._rows(x), _checks.integer("samples", samples, 1), _checks.seed(seed))
 
@@ -114,7 +144,8 @@ class Model:
         """Losses of one batch and the gradient of `loss` for each parameter, by the kernels that train.
 
         x (n, D); noise (n, Z) or (S, n, Z), standard normal, None: one draw from `seed`. The gradients have the names
-        and shapes of `parameters()`. The loss is the mean over rows and samples.
+        and shapes of `parameters()`. The loss is the mean over rows and samples. ValueError for noise of another shape
+        or not finite, NonFiniteError where the loss is not finite.
 
         >>> import numpy as np, fusedvae as fv
         >>> model = fv.Model(fv.Config(input_shape=6, hidden=(), latent=2))
@@ -145,6 +176,10 @@ class Model:
 
         ValueError for a missing or unknown name, a wrong shape or a value that is not finite: then nothing has changed.
         RuntimeError while the model is being trained.
+
+        >>> import fusedvae as fv
+        >>> model = fv.Model(fv.Config())
+        >>> model.set_parameters({name: 0.5 * values for name, values in model.parameters().items()})
         """
         infos = self._core.parameter_info()
         known = [name for name, _ in infos]
@@ -158,7 +193,17 @@ class Model:
             self._core.set_parameter(i, array)
 
     def init_output_bias(self, x: Any) -> None:
-        """Sets the output layer's bias so that a zero code decodes to the column means of x (n, D)."""
+        """Sets the output layer's bias to the column means of x (n, D), as logits for a Bernoulli likelihood.
+
+        A decoder whose other terms are small then begins at the data's mean. Means are kept within [0.001, 0.999] for
+        logits.
+
+        >>> import numpy as np, fusedvae as fv
+        >>> model = fv.Model(fv.Config(input_shape=2, hidden=(), latent=2, init="glorot"))
+        >>> model.init_output_bias(np.array([[0.0, 0.5], [0.5, 0.5]]))
+        >>> model.decode([[0.0, 0.0]]).round(3).tolist()
+        [[0.25, 0.5]]
+        """
         self._core.init_output_bias(self._rows(x))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -166,7 +211,7 @@ class Model:
 
         OSError's kinds where the system refuses; the old file, if any, is then intact.
         """
-        self._core.save(os.fsencode(path))
+        self._core.save(_checks.path(path))
 
     def _rows(self, x: Any) -> _core.Rows:
         return _arrays.as_rows(x, self._config.input_shape)
@@ -189,8 +234,14 @@ def load(path: str | os.PathLike[str]) -> Model:
 
     FileNotFoundError, PermissionError or OSError where the system refuses; BadFileError (a ValueError) for a truncated,
     corrupted or foreign file.
+
+    >>> import tempfile, fusedvae as fv
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fv.Model(fv.Config(latent=3)).save(f"{folder}/m.safetensors")
+    ...     fv.load(f"{folder}/m.safetensors").config.latent
+    3
     """
-    return Model._wrap(_core.Model.load(os.fsencode(path)))
+    return Model._wrap(_core.Model.load(_checks.path(path)))
 
 
 def _check_device(device: str) -> None:

@@ -47,6 +47,11 @@ class Sampler:
         """Decodes `steps` codes on the line from a's to b's, ends included: (steps, *input_shape).
 
         a and b are data rows (their mean codes are taken) or codes.
+
+        >>> import fusedvae as fv
+        >>> sampler = fv.Sampler(fv.Model(fv.Config(input_shape=(4, 4), latent=2)))
+        >>> sampler.interpolate([-1.0, 0.0], [1.0, 0.0], steps=5).shape
+        (5, 4, 4)
         """
         t = np.linspace(0.0, 1.0, _checks.integer("steps", steps, 2), dtype=np.float32)[:, None]
         return self.model.decode((1 - t) * self._code(a, "a") + t * self._code(b, "b"))
@@ -55,6 +60,10 @@ class Sampler:
         """Decodes x's code with dimension `dim` set to `steps` values from low to high: (steps, *input_shape).
 
         x is a data row, a code, or None for the zero code.
+
+        >>> import fusedvae as fv
+        >>> fv.Sampler(fv.Model(fv.Config(input_shape=(4, 4), latent=2))).traverse(dim=1, steps=3).shape
+        (3, 4, 4)
         """
         latent = self.model.config.latent
         dim = _checks.integer("dim", dim, 0, latent - 1)
@@ -68,6 +77,10 @@ class Sampler:
         """Decodes an n by n grid of evenly spaced probabilities of a two-dimensional latent: (n, n, *input_shape).
 
         Entry [i, j] is at z = (q_i, q_j), where q_i is the normal quantile of (i + 1/2) / n. ValueError unless Z = 2.
+
+        >>> import fusedvae as fv
+        >>> fv.Sampler(fv.Model(fv.Config(input_shape=(4, 4), latent=2))).grid(3).shape
+        (3, 3, 4, 4)
         """
         from statistics import NormalDist  # some milliseconds to import
 

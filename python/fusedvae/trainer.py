@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from . import _arrays, _checks, _core, optimizers
 from .callbacks import AnyCallback, Dispatcher, History, Losses
 from .model import Model
@@ -63,7 +65,7 @@ class Trainer:
             options.clip_norm = _checks.number("clip_norm", clip_norm, open_low=True)
         options.free_bits = _checks.number("free_bits", free_bits)
         if threads is not None:
-            options.threads = _checks.integer("threads", threads, 1, 4096)
+            options.threads = _checks.integer("threads", threads, 1, 1024)
         options.seed = _checks.seed(seed)
         options.shuffle = _checks.flag("shuffle", shuffle)
         options.drop_last = _checks.flag("drop_last", drop_last)
@@ -80,15 +82,28 @@ class Trainer:
         """The trainer that `save` wrote, with its model: fit goes on to the bits of the run that was never stopped.
 
         Errors as those of `load`.
+
+        >>> import tempfile, numpy as np, fusedvae as fv
+        >>> x = np.zeros((10, 6), dtype=np.float32)
+        >>> trainer = fv.Trainer(fv.Model(fv.Config(input_shape=6, latent=2)))
+        >>> history = trainer.fit(x, epochs=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer.save(f"{folder}/run.ckpt")
+        ...     again = fv.Trainer.resume(f"{folder}/run.ckpt")
+        >>> bool(again.fit(x, epochs=1)["loss"][-1] == trainer.fit(x, epochs=1)["loss"][-1])
+        True
         """
-        core = _core.Trainer.resume(os.fsencode(path))
+        core = _core.Trainer.resume(_checks.path(path))
         trainer = Trainer.__new__(Trainer)
         trainer._adopt(core, Model._wrap(core.model()))
         return trainer
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a checkpoint, atomically: model, moments, counters, seeds, schedule, and a partial epoch's sums."""
-        self._core.save(os.fsencode(path))
+        """Writes a checkpoint, atomically: model, moments, counters, seeds, schedule, and a partial epoch's sums.
+
+        OSError's kinds where the system refuses; the old file, if any, is then intact. `load` reads its model.
+        """
+        self._core.save(_checks.path(path))
 
     def fit(
         self,
@@ -104,12 +119,15 @@ class Trainer:
         epoch at the final beta. callbacks: `Callback` objects, plain objects with some of their methods, or
         functions of (trainer, progress), called at each epoch's end. progress: show a bar (tqdm's, if installed).
 
-        Bad input is a ValueError or TypeError before the first step. NonFiniteError when the loss becomes infinite or
+        Bad input is a ValueError or TypeError before the first step; in a memory map, which is not read ahead, at the
+        step that meets it, which the message names. NonFiniteError when the loss becomes infinite or
         NaN: the message names the step, the model keeps its last good parameters. Ctrl-C and exceptions of callbacks
         leave the trainer at a step's boundary; a further fit goes on from there.
         """
         _checks.integer("epochs", epochs, 1)
         rows = _arrays.as_rows(x, self._model.config.input_shape)
+        if rows.array.dtype == np.uint8:
+            _log("x is uint8: its values are multiplied by uint8_scale = %.6g", self._model.config.uint8_scale)
         validation = None
         if validation_data is not None:
             validation = _arrays.as_rows(validation_data, self._model.config.input_shape, "validation_data")
@@ -130,13 +148,30 @@ class Trainer:
         self._stop_asked = True
 
     def step(self, batch: Any, noise: Any = None) -> Losses:
-        """One optimiser step on batch (n, D) of any size; noise (n, Z), None: drawn. Returns its losses."""
+        """One optimiser step on batch (n, D) of any size; noise (n, Z), None: drawn. Returns its losses, nats per row.
+
+        Errors as those of `fit`; the parameters are then as they were before.
+
+        >>> import numpy as np, fusedvae as fv
+        >>> trainer = fv.Trainer(fv.Model(fv.Config(input_shape=6, latent=2)))
+        >>> losses = trainer.step(np.zeros((5, 6)))
+        >>> bool(np.isclose(losses.loss, losses.reconstruction + losses.kl))
+        True
+        """
         rows = _arrays.as_rows(batch, self._model.config.input_shape, "batch")
         eps = _arrays.as_noise(noise, len(rows.array), self._model.config.latent, samples=False)
         return Losses(*self._core.step(rows, eps))
 
     def evaluate(self, x: Any, seed: int = 0) -> Losses:
-        """Mean losses over x (n, D) at the final beta, with noise fixed by `seed`."""
+        """Mean losses over x (n, D) at the final beta, in nats per row; the ELBO is -(reconstruction + kl).
+
+        Each row has noise of its own, fixed by `seed`: the steadiest estimate of a data set's mean for its cost.
+
+        >>> import numpy as np, fusedvae as fv
+        >>> trainer = fv.Trainer(fv.Model(fv.Config(input_shape=6, latent=2)))
+        >>> trainer.evaluate(np.zeros((5, 6))) == trainer.evaluate(np.zeros((5, 6)))
+        True
+        """
         return Losses(*self._core.evaluate(_arrays.as_rows(x, self._model.config.input_shape), _checks.seed(seed)))
 
     @property
@@ -197,3 +232,10 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"Trainer({self.optimizer}, batch_size={self.batch_size}, beta={self.beta}, schedule={self.schedule})"
+
+
+def _log(message: str, *values: object) -> None:
+    """At INFO, to the logger "fusedvae"."""
+    import logging  # some milliseconds, which only those who need it should pay
+
+    logging.getLogger("fusedvae").info(message, *values)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What is read in place, what is converted, what is refused and in which words."""
 
+import logging
 import mmap
 from pathlib import Path
 
@@ -189,6 +190,16 @@ def test_codes_and_noise():
 # ---- memory maps
 
 
+def test_the_scale_of_bytes_is_logged(make_model, x, caplog):
+    trainer = fv.Trainer(make_model(), batch_size=32)
+    with caplog.at_level(logging.INFO, "fusedvae"):
+        trainer.fit(x, epochs=1)
+        assert not caplog.records
+        trainer.fit((x * 255).astype(np.uint8), epochs=1)
+    assert [record.name for record in caplog.records] == ["fusedvae"]
+    assert "uint8_scale = 0.00392157" in caplog.text
+
+
 @pytest.fixture
 def mapped(tmp_path: Path):
     def write(x: np.ndarray) -> np.ndarray:
@@ -219,7 +230,7 @@ def test_memory_maps_are_never_read_ahead(mapped, make_model, x):
 
     trainer.fit(data, epochs=1, callbacks=FirstStep())
     assert trainer.global_step == 1
-    with pytest.raises(ValueError, match=r"NaN in row 80, column 3"):
+    with pytest.raises(ValueError, match=r"NaN in row 80, column 3.* stands before step 8 \(epoch 0, batch 8\)"):
         trainer.fit(data, epochs=1)
     assert trainer.global_step == 8
     assert all(np.isfinite(values).all() for values in trainer.model.parameters().values())

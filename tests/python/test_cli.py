@@ -213,6 +213,18 @@ def test_failure_is_1_with_one_line(tmp_path, monkeypatch, capsys, arguments, me
     assert not (tmp_path / "m.safetensors").exists()
 
 
+def test_an_impossible_backend_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "fusedvae", "demo"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "FUSEDVAE_BACKEND": "sse9"},
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("fusedvae: error: FUSEDVAE_BACKEND: backend 'sse9' cannot run here")
+
+
 def test_samples_of_a_table_are_no_picture(tmp_path, capsys):
     fv.Model(fv.Config(input_shape=20, hidden=(8,), latent=2)).save(tmp_path / "m.safetensors")
     assert cli.main(["sample", str(tmp_path / "m.safetensors"), "--out", str(tmp_path / "s.png")]) == 1

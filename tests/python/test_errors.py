@@ -126,6 +126,23 @@ def test_wrong_noise(trainer, x):
         trainer.model.gradients(x, noise=np.zeros((0, 90, 3)))
 
 
+def test_noise_must_be_finite(trainer, x, same_bits):
+    before = trainer.model.parameters()
+    noise = np.zeros((2, 90, 3), np.float32)
+    noise[1, 70, 2] = np.nan
+    with pytest.raises(ValueError, match="noise holds NaN or an infinity in row 70, column 2"):
+        trainer.step(x, noise=noise[1])
+    with pytest.raises(ValueError, match="row 70, column 2 of sample 1"):
+        trainer.model.gradients(x, noise=noise)
+    assert same_bits(trainer.model.parameters(), before)
+
+
+def test_a_loss_without_gradients_is_an_error(make_model, x):
+    model = make_model(likelihood="gaussian")
+    with pytest.raises(fv.NonFiniteError, match="no gradient"):
+        model.gradients(np.full_like(x, 1e30))
+
+
 def test_codes_must_be_finite(make_model):
     with pytest.raises(ValueError, match="z holds NaN or an infinity in row 1, column 2"):
         make_model().decode([[0.0, 0.0, 0.0], [0.0, 0.0, np.nan]])

@@ -106,6 +106,14 @@ def test_odd_paths(tmp_path, make_model, same_bits):
         assert same_bits(fv.load(path).parameters(), model.parameters())
     with pytest.raises(TypeError):
         model.save(3)  # type: ignore[arg-type]
+    for use in (model.save, fv.Trainer(model).save, fv.load, fv.Trainer.resume):
+        with pytest.raises(ValueError, match="NUL"):
+            use(f"{tmp_path}/cut\0off")
+
+
+def test_paths_that_are_not_utf_8(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not\udcff there"):
+        fv.load(os.fsencode(tmp_path) + b"/not\xff there")
 
 
 # ---- what the system refuses

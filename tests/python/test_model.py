@@ -2,7 +2,12 @@
 """Model: names and shapes, values against a plain NumPy forward pass in double, parameters in and out, scores' bits."""
 
 import math
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
+import time
 
 import fusedvae as fv
 import numpy as np
@@ -163,6 +168,47 @@ def test_scores_have_the_same_bits_in_any_company(method: str, make_model, x, li
             np.testing.assert_array_equal(together, score(x))
     finally:
         fv.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send")
+def test_ctrl_c_ends_a_long_scoring():
+    program = textwrap.dedent(
+        """
+        import time
+        import numpy as np
+        import fusedvae as fv
+        model = fv.Model(fv.Config(input_shape=64, hidden=(64,), latent=4))
+        print("ready", flush=True)
+        try:
+            model.{score}(np.zeros((400_000, 64), np.float32), samples=5000)
+        except KeyboardInterrupt:
+            print("interrupted", time.monotonic(), flush=True)
+        """
+    )
+    for score in ("elbo", "log_likelihood"):
+        command = [sys.executable, "-c", program.format(score=score)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            time.sleep(0.5)
+            sent = time.monotonic()
+            child.send_signal(signal.SIGINT)
+            word, when = child.stdout.readline().split()
+            assert child.wait(20) == 0
+        assert word == "interrupted"
+        assert float(when) - sent < 10  # the whole would take minutes; a slow machine's block, seconds
+
+
+def test_scores_of_many_blocks(make_model):
+    model = make_model(hidden=(256, 256))
+    x = np.random.default_rng(0).random((130, 12))[::-1]
+    samples = 1200  # so many that Ctrl-C is looked for after each 64 rows
+    for score in (model.elbo, model.log_likelihood):
+        assert score(x, samples)[60:70].tobytes() == score(x[60:70], samples).tobytes()
+    x[100, 7] = np.inf
+    for score in (model.elbo, model.log_likelihood):
+        with pytest.raises(ValueError, match="an infinity in row 100, column 7"):
+            score(x, samples)
 
 
 def test_encode_and_decode_have_the_same_bits_in_any_company(make_model, x):

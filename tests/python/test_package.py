@@ -34,7 +34,8 @@ def test_import_needs_numpy_alone():
     )
     third_party, library = done.stdout.splitlines()
     assert third_party == "fusedvae numpy"  # numpy.typing
-    assert int(library) <= 8  # each costs a millisecond or so; importing stays within 30 of numpy's own
+    # 4 beside numpy 2.4, 11 beside 2.2, which leaves `inspect` and its own to dataclasses; each costs about a millisecond
+    assert int(library) <= 12
 
 
 def test_import_leaves_argument_parsing_plots_and_bars_alone():
@@ -168,10 +169,12 @@ def test_backends_can_be_forced_and_agree(name: str):
 
 
 def test_an_impossible_backend_is_an_error():
-    done = run("import fusedvae as fv; fv.Model(fv.Config())", FUSEDVAE_BACKEND="sse9")
-    assert done.returncode == 1
-    assert "sse9" in done.stderr
-    assert "ValueError" in done.stderr
+    for use in ("fv.backend()", "fv.Model(fv.Config())", "fv.kernels.store([[1.0]], [[1.0]])"):
+        done = run(f"import fusedvae as fv; {use}", FUSEDVAE_BACKEND="sse9")
+        assert done.returncode == 1
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("ValueError: FUSEDVAE_BACKEND: backend 'sse9' cannot run here; choose one of: ")
+        assert "scalar" in last
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

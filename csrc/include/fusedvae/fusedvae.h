@@ -165,7 +165,7 @@ FVAE_API fvae_status fvae_model_init_output_bias(fvae_model* model, const fvae_a
 FVAE_API fvae_status fvae_model_save(const fvae_model* model, const char* path);
 FVAE_API fvae_status fvae_model_load(const char* path, fvae_model** model);
 
-/* x (n, D) -> mu (n, Z), logvar (n, Z); either may be NULL. Deterministic. */
+/* x (n, D) -> mu (n, Z), logvar (n, Z); either may be NULL (both: x is checked, nothing computed). Deterministic. */
 FVAE_API fvae_status fvae_model_encode(const fvae_model* model, const fvae_array* x, float* mu, float* logvar);
 /* z (n, Z) float32 -> mean (n, D) of p(x|z). */
 FVAE_API fvae_status fvae_model_decode(const fvae_model* model, const float* z, int64_t n, float* mean);
@@ -190,7 +190,7 @@ FVAE_API fvae_status fvae_model_gradients(const fvae_model* model, const fvae_ar
                                           int64_t samples, uint64_t seed, double beta, double free_bits,
                                           fvae_losses* losses, float* const* gradients);
 
-/* n standard normals rows of width Z, scaled by `temperature`: row i is a function of (seed, first + i) alone. */
+/* n rows of Z standard normals, scaled by `temperature`: row i is a function of (seed, first + i) alone. */
 FVAE_API fvae_status fvae_sample_latent(uint64_t seed, uint64_t first, int64_t n, int64_t latent, double temperature,
                                         float* z);
 /* The words of Philox4x32-10 (Salmon et al. 2011) for one counter and key. */
