@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 #
-# The one place with instruction-set flags. Every csrc/cpu/isa_*.cpp is one backend, compiled from the same kernel headers
-# with the flags below; all other files keep the target's baseline, so that the library starts on any machine of the
-# architecture and chooses at run time (csrc/backend/select.cpp).
+# The one place with instruction-set flags. Every csrc/cpu/isa_*.cpp is one backend, compiled from the same kernel
+# headers with the flags below; all other files keep the target's baseline, so that the library starts on any machine of
+# the architecture and chooses at run time (csrc/backend/select.cpp).
 #
 # The linker may merge an inline function of two files with different flags, and the program then dies with an illegal
-# instruction. Hence no exceptions, no RTTI and no link-time optimisation here, everything in unnamed namespaces, and the
-# test isa_symbols (cmake/check_isa_symbols.cmake) that finds no weak symbol in the objects.
+# instruction. Hence no exceptions, no RTTI and no link-time optimisation here, everything in unnamed namespaces, and
+# the test isa_symbols (cmake/check_isa_symbols.cmake) that finds no weak symbol in the objects.
 include(CheckSymbolExists)
 
 # What the compiler says of its target, not what the host is: right for cross-compilers too, and the same macros that

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash disable=SC2154,SC2164 # .ci/run sets the variables and `set -e`
+#
+# The steps of .ci/run that every change passes. Each runs in a subshell and may be run alone.
+
+step_lint() {
+    need_clone
+    # The versions of .pre-commit-config.yaml; others format differently.
+    venv lint clang-format==14.0.6 cmakelang==0.6.13 pyyaml ruff==0.17.6 mypy==2.4.1 numpy
+    cd "$clone"
+    ruff check .
+    ruff format --check .
+    mypy
+    git ls-files -z '*.h' '*.hpp' '*.c' '*.cpp' | xargs -0 clang-format --dry-run -Werror
+    git ls-files -z '*CMakeLists.txt' '*.cmake' | xargs -0 cmake-format --check
+}
+
+# README's two commands, word for word, in a clean checkout.
+step_readme() {
+    need_clone
+    cd "$clone"
+    readme_command 'fusedvae demo' | tee /dev/stderr | bash -euo pipefail
+    readme_command pytest | tee /dev/stderr | bash -euo pipefail
+}
+
+# readme_command WORDS: the shell block of README.md that holds the words.
+readme_command() {
+    awk -v words="$1" '
+        /^```/ { if (inside && index(block, words)) { printf "%s", block; found = 1; exit }
+                 inside = !inside && /^```(sh|bash|console)$/; block = ""; next }
+        inside { block = block $0 "\n" }
+        END { exit !found }' README.md
+}
+
+# The comparisons with PyTorch, which the other steps do without. The CPU build is asked for by name, because the
+# default one brings gigabytes of GPU libraries.
+step_torch() {
+    need_clone
+    local torch='torch==2.13.0+cpu'
+    pip download --quiet --no-deps --dest "$work/torch" "$torch" >/dev/null 2>&1 || skip "$torch is not to be had here"
+    venv torch "${clone}[test]" "$work"/torch/*.whl
+    cd "$clone"
+    python -m pytest tests/python/test_pytorch.py
+}
+
+step_native() {
+    venv_build
+    build native -DFUSEDVAE_TESTS=ON
+    test_native native
+}
+
+# tests/embed over the installed library, and over the one within the Python package.
+step_embed() {
+    venv_build
+    build native -DFUSEDVAE_TESTS=ON
+    cmake --install "$work/native" --prefix "$work/prefix" >/dev/null
+    local package
+    package=$(cd "$work" && python -c 'import fusedvae; print(fusedvae.__path__[0])')
+    local prefix
+    for prefix in "$work/prefix" "$package"; do
+        rm -rf "$work/embed"
+        cmake -S "$clone/tests/embed" -B "$work/embed" -G Ninja "-Dfusedvae_ROOT=$prefix" >/dev/null
+        cmake --build "$work/embed"
+        test_native embed
+    done
+    if command -v pkg-config >/dev/null; then
+        local -x PKG_CONFIG_PATH
+        PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name fusedvae.pc)")
+        # shellcheck disable=SC2046
+        cc "$clone/tests/embed/consumer.c" $(pkg-config --cflags --libs fusedvae) \
+            "-Wl,-rpath,$(pkg-config --variable=libdir fusedvae)" -o "$work/consumer"
+        "$work/consumer" "$work/consumer.safetensors"
+    fi
+}
+
+# AddressSanitizer and UndefinedBehaviorSanitizer over the native and the Python tests.
+step_asan() {
+    venv_build
+    build asan -DFUSEDVAE_TESTS=ON -DFUSEDVAE_PYTHON=ON -DFUSEDVAE_SANITIZE=address,undefined \
+        -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DPython_EXECUTABLE=$(command -v python)" \
+        "-Dpybind11_DIR=$(python -m pybind11 --cmakedir)"
+    # A request for more memory than there is must come back as an error, as it does without the sanitizer.
+    local -x ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+    test_native asan
+
+    local package=$work/asan-python/fusedvae
+    rm -rf "$package" && mkdir -p "$package"
+    cp -r "$clone"/python/fusedvae/. "$package"
+    cmake --install "$work/asan" --prefix "$package" >/dev/null
+    cd "$clone"
+    # The interpreter is not instrumented: the runtime must be loaded first, and Python's own leaks are not ours.
+    # Reports go to files, because a process that is aborted takes what pytest has captured with it.
+    ASAN_OPTIONS+=:detect_leaks=0:log_path=$work/asan-report UBSAN_OPTIONS+=:log_path=$work/asan-report
+    PYTHONPATH=$work/asan-python LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libstdc++.so)" \
+        python -m pytest || {
+        cat "$work"/asan-report.* 2>/dev/null
+        return 1
+    }
+}
+
+# ThreadSanitizer over the thread pool and the step.
+step_tsan() {
+    venv_build
+    build tsan -DFUSEDVAE_TESTS=ON -DFUSEDVAE_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo
+    # Some kernels randomise addresses further than ThreadSanitizer's shadow map allows for.
+    local fixed=()
+    setarch -R true 2>/dev/null && fixed=(setarch -R)
+    "${fixed[@]}" ctest --test-dir "$work/tsan" --output-on-failure -R 'threads|trainer|concurrency'
+}
+
+step_clang() {
+    local suffix=
+    for suffix in "" -20 -19 -18 -17 -16 -15 -14; do
+        command -v "clang++$suffix" >/dev/null && break
+    done
+    need "clang++$suffix" clang-14
+    venv_build
+    build clang -DFUSEDVAE_TESTS=ON -DFUSEDVAE_PYTHON=ON "-DCMAKE_C_COMPILER=clang$suffix" \
+        "-DCMAKE_CXX_COMPILER=clang++$suffix" "-DPython_EXECUTABLE=$(command -v python)" \
+        "-Dpybind11_DIR=$(python -m pybind11 --cmakedir)"
+    test_native clang
+}
+
+# The NEON backend: the native tests, compiled by Debian's cross-compiler, run by qemu.
+step_aarch64() {
+    need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+    need qemu-aarch64 qemu-user
+    venv_build
+    build aarch64 -DFUSEDVAE_TESTS=ON "-DCMAKE_TOOLCHAIN_FILE=$clone/cmake/toolchains/aarch64-linux-gnu.cmake"
+    test_native aarch64
+}
