@@ -84,8 +84,8 @@ FUSEDVAE_FN void finish_adam(const Update& u, const Slot& s, const float* gradie
     for (int i = 0; i < n; i += kLanes) {
         const V w = load(s.value + i), g = fma(decay, w, load(gradient + i) * scale);
         V m = load(s.m + i), v = load(s.v + i);
-        m = fma(rest1, g - m, m);
-        v = fma(rest2 * g, g, beta2 * v);
+        m = flush_tiny(fma(rest1, g - m, m));
+        v = flush_tiny(fma(rest2 * g, g, beta2 * v));
         store(s.m + i, m);
         store(s.v + i, v);
         store(s.value + i, fnma(step, m / fma(sqrt(v), inv_bias2, epsilon), w * factor));
@@ -97,7 +97,7 @@ FUSEDVAE_FN void finish_sgd(const Update& u, const Slot& s, const float* gradien
         const V w = load(s.value + i), g = fma(decay, w, load(gradient + i) * scale);
         V direction = g;
         if (s.m) {
-            const V m = fma(momentum, load(s.m + i), g);
+            const V m = flush_tiny(fma(momentum, load(s.m + i), g));
             store(s.m + i, m);
             direction = u.nesterov ? fma(momentum, m, g) : m;
         }

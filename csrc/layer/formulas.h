@@ -192,6 +192,13 @@ FUSEDVAE_FN V gaussian_term(V mean, V target, V inverse_variance, V log_of_varia
     return set1(0.5f) * fma(difference, *dmean, log_of_variance + set1(kLog2Pi));
 }
 
+// ---- moments -------------------------------------------------------------------------------------------------------
+
+// The moments of a unit that has died decay towards zero and would stay subnormal for ever, where a square root or a
+// division takes many times as long: without this the whole `iwae` step slows by 35 % after a thousand steps. 2^-120 is
+// 1e-36 of a gradient that is itself divided by at least epsilon.
+FUSEDVAE_FN V flush_tiny(V moment) { return select(gt(set1(7.52316385e-37f), abs(moment)), set1(0.0f), moment); }
+
 // ---- noise ---------------------------------------------------------------------------------------------------------
 
 // The words of philox.h, a lane for each counter.

@@ -368,3 +368,29 @@ TEST(adam_takes_its_first_step_from_zero_moments) {
         }
     }
 }
+
+// A dead unit's moments decay; they must end at zero, since subnormal numbers make every later step slow.
+TEST(moments_do_not_stay_subnormal) {
+    constexpr int64_t kB = 3, kK = 9, kN = 17;
+    const std::vector<float> x(kB * kK, 0.5f), dy(kB * kN, 0.0f);
+    for (const std::string& backend : backends()) {
+        const Where where{"adam, decayed moments", backend, {kB, kK, kN}};
+        std::vector<float> weight(kN * kK, 1.0f), bias(kN, 1.0f), m(kN * kK, 1e-37f), v(kN * kK, 1e-38f);
+        std::vector<float> bias_m(kN, 1e-30f), bias_v(kN, 1e-30f);
+        fvae_trainer_options o = fvae_trainer_options_default();
+        expect_ok(fvae_kernel_adam(backend.c_str(), x.data(), dy.data(), kB, kK, kN, &o, 1000, weight.data(),
+                                   bias.data(), m.data(), bias_m.data(), v.data(), bias_v.data()),
+                  where);
+        for (size_t i = 0; i < m.size(); ++i) CHECK(m[i] == 0.0f && v[i] == 0.0f && weight[i] == 1.0f);
+        for (size_t i = 0; i < bias_m.size(); ++i) {  // far above the limit nothing is lost
+            CHECK_NEAR(bias_m[i], 0.9e-30, 1e-36);
+            CHECK_NEAR(bias_v[i], 0.999e-30, 1e-36);
+        }
+        o.momentum = 0.9;
+        std::fill(m.begin(), m.end(), -5e-37f);
+        expect_ok(fvae_kernel_sgd(backend.c_str(), x.data(), dy.data(), kB, kK, kN, &o, weight.data(), bias.data(),
+                                  m.data(), bias_m.data()),
+                  where);
+        for (float moment : m) CHECK(moment == 0.0f);
+    }
+}
