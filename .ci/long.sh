@@ -63,7 +63,7 @@ step_wheel() {
     "${python:-python3}" -m venv "$work/venv-wheelhouse"
     local wheel
     wheel=$(echo "$work"/wheelhouse/*.whl)
-    "$work/venv-wheelhouse/bin/pip" install --quiet "$wheel[test]"
+    "$work/venv-wheelhouse/bin/pip" install --quiet "${wheel}[test]"
     local backend
     cd "$clone"
     for backend in $("$work/venv-wheelhouse/bin/python" -c 'import fusedvae; print(*fusedvae.available_backends())'); do

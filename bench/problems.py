@@ -80,7 +80,7 @@ PROBLEMS = {
     problem.name: problem
     for problem in (
         Problem("tabular", 30, (64, 32), 8, 256, "gaussian", batches=256),
-        # Adam's first steps are lr * sign(gradient), and with 20 rows some gradients are nothing but rounding: 3e-6 (JAX).
+        # Adam's first steps are lr * sign(gradient), and with 20 rows some gradients are but rounding: 3e-6 (JAX).
         Problem("iwae", 784, (200, 200), 50, 20, "bernoulli", batches=128, tolerance=1e-5),
         Problem("mnist", 784, (400,), 20, 128, "bernoulli", batches=32),
         Problem("wide", 2000, (128,), 10, 128, "gaussian", batches=32),

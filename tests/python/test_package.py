@@ -34,7 +34,7 @@ def test_import_needs_numpy_alone():
     )
     third_party, library = done.stdout.splitlines()
     assert third_party == "fusedvae numpy"  # numpy.typing
-    # 4 beside numpy 2.4, 11 beside 2.2, which leaves `inspect` and its own to dataclasses; each costs about a millisecond
+    # 4 beside numpy 2.4, 11 beside 2.2, which leaves `inspect` and its own to dataclasses; each costs about 1 ms
     assert int(library) <= 12
 
 
