@@ -56,9 +56,7 @@ class Runner {
     void nll(const float* const* codes, const float* const* target, int n, double* result) {
         const Config& config = model_.config;
         Forward f = job(net_.output(), hidden_of(codes, n));
-        f.epilogue = config.likelihood == FVAE_BERNOULLI ? Epilogue::bernoulli_nll
-                     : net_.output().pairs()             ? Epilogue::gaussian_element_nll
-                                                         : Epilogue::gaussian_nll;
+        f.epilogue = net_.likelihood;
         f.target = target;
         f.scale = 1.0f;
         f.fixed_variance = static_cast<float>(config.fixed_variance);

@@ -52,6 +52,7 @@ Network::Network(const Config& config, const Backend& backend)
     const bool gaussian = config.likelihood == FVAE_GAUSSIAN, element = gaussian && config.variance == FVAE_ELEMENT;
     std::vector<std::string> names{gaussian ? "decoder_mean" : "decoder_logits"};
     if (element) names.push_back("decoder_logvar");
+    likelihood = element ? Epilogue::gaussian_element_nll : gaussian ? Epilogue::gaussian_nll : Epilogue::bernoulli_nll;
     layers.push_back(make_layer(names, width, element ? 2 * int64_t{D} : D, Activation::identity, backend));
 
     floats = floats_t = 0;

@@ -53,6 +53,7 @@ struct Network {
     int D, Z;
     std::vector<Layer> layers;
     int head;               // its index
+    Epilogue likelihood;    // what finishes the output layer
     bool has_log_variance;  // a learned variance per feature
     size_t log_variance;    // offset in the flat buffer
     size_t floats;          // of the flat buffer

@@ -14,11 +14,6 @@ constexpr int64_t kNormChunk = 16384;  // floats per partial sum of the gradient
 
 size_t z(int64_t i) { return static_cast<size_t>(i); }
 
-Epilogue likelihood_epilogue(const Config& config) {
-    if (config.likelihood == FVAE_BERNOULLI) return Epilogue::bernoulli_nll;
-    return config.variance == FVAE_ELEMENT ? Epilogue::gaussian_element_nll : Epilogue::gaussian_nll;
-}
-
 }  // namespace
 
 Step::Step(const Config& config, const Network& network, const Backend& backend)
@@ -103,7 +98,7 @@ void Step::bind(const Batch& batch, const float* parameters, const Destination* 
             f.stored = layer.padded();
             input = y_[z(l)].rows();
         } else {
-            f.epilogue = likelihood_epilogue(config_);
+            f.epilogue = network_.likelihood;
             f.target = x_.data();
             f.dy = dy_[z(l)].data();
             f.scale = scale;
