@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The C API over the engine: checks pointers, calls, nothing else. Kernels are in kernels.cpp.
+#include <algorithm>
 #include <cmath>
 
 #include "cpu/threads.h"
