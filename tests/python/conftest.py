@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Small models and data that the tests share."""
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,12 @@ LIKELIHOODS = {
     "feature": fv.Gaussian("feature"),
     "element": fv.Gaussian("element"),
 }
+
+
+@pytest.fixture
+def interruptible() -> Callable[[], Any]:
+    """For Popen's preexec_fn: a shell starts what runs in its background deaf to Ctrl-C, and children inherit that."""
+    return lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

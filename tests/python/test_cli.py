@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import fusedvae as fv
 import numpy as np
@@ -242,7 +241,7 @@ def test_non_finite_loss_keeps_the_last_good_model(tmp_path, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT of another process is POSIX")
 @pytest.mark.parametrize("command", ["train", "demo"])
-def test_ctrl_c_is_130_and_keeps_the_model(images, tmp_path, command):
+def test_ctrl_c_is_130_and_keeps_the_model(images, tmp_path, command, interruptible):
     out = tmp_path / "m.safetensors"
     arguments = ["--data", images, "--output", tmp_path / "p.png"] if command == "demo" else [images, "--out", out]
     process = subprocess.Popen(
@@ -250,14 +249,13 @@ def test_ctrl_c_is_130_and_keeps_the_model(images, tmp_path, command):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=interruptible,
     )
     with process:
         assert process.stderr.readline().startswith("epoch ")  # training runs
         process.send_signal(signal.SIGINT)
-        start = time.monotonic()
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert time.monotonic() - start < 30
     assert "Traceback" not in stderr
     if command == "train":
         assert "interrupted" in stdout
