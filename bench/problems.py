@@ -80,12 +80,14 @@ PROBLEMS = {
     problem.name: problem
     for problem in (
         Problem("tabular", 30, (64, 32), 8, 256, "gaussian", batches=256),
-        # Adam's first steps are lr * sign(gradient), and with 20 rows some gradients are but rounding: 3e-6 (JAX).
+        # Widened from 2e-6, which JAX alone missed (2.9e-6; the others are within 1e-7). The cause is not shown: it may
+        # be gradients near zero, which Adam's first steps, lr * sign(gradient), turn on. A wrong factor that moves
+        # these losses by less than 1e-5 would pass here; the other configurations would still show it.
         Problem("iwae", 784, (200, 200), 50, 20, "bernoulli", batches=128, tolerance=1e-5),
         Problem("mnist", 784, (400,), 20, 128, "bernoulli", batches=32),
         Problem("wide", 2000, (128,), 10, 128, "gaussian", batches=32),
         Problem("deep", 784, (512, 256), 32, 512, "bernoulli", batches=4),
-        # The same with a thousand rows and ten times the weights: 7e-6.
+        # Every arm differs from the reference by 3e-6 to 7e-6 here.
         Problem("big", 3072, (1024, 512), 128, 1024, "gaussian", batches=2, tolerance=3e-5),
     )
 }
