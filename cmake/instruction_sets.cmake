@@ -16,7 +16,7 @@ check_symbol_exists(__aarch64__ "stddef.h" FUSEDVAE_AARCH64)
 
 set(isa_sources csrc/cpu/isa_scalar.cpp)
 if(FUSEDVAE_X86_64)
-  list(APPEND isa_sources csrc/cpu/isa_avx2.cpp csrc/cpu/isa_avx512.cpp)
+  list(APPEND isa_sources csrc/cpu/isa_avx2.cpp csrc/cpu/isa_avx512.cpp csrc/cpu/isa_avx512_bf16.cpp)
   set(avx2_flags -mavx2 -mfma -mf16c)
   set_source_files_properties(csrc/cpu/isa_avx2.cpp PROPERTIES COMPILE_OPTIONS "${avx2_flags}")
   # Compilers prefer 256-bit vectors for their own loops by default; beside 512-bit kernels that only loses throughput.
@@ -34,6 +34,9 @@ if(FUSEDVAE_X86_64)
     list(APPEND avx512_flags -Wno-uninitialized)
   endif()
   set_source_files_properties(csrc/cpu/isa_avx512.cpp PROPERTIES COMPILE_OPTIONS "${avx512_flags}")
+  set_source_files_properties(
+    csrc/cpu/isa_avx512_bf16.cpp PROPERTIES COMPILE_OPTIONS "${avx512_flags};-mavx512bf16"
+  )
 elseif(FUSEDVAE_AARCH64)
   list(APPEND isa_sources csrc/cpu/isa_neon.cpp) # Advanced SIMD is part of the architecture's baseline
 endif()

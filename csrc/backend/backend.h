@@ -13,6 +13,7 @@ namespace fusedvae {
 struct Backend {
     const char* name;
     int groups_per_panel;  // widest panel, in kGroup columns
+    bool bfloat16;         // products read words
 
     // Tiles of rows [b0, b1) and panels [p0, p1).
     void (*forward)(const Forward&, int b0, int b1, int p0, int p1);
@@ -22,6 +23,8 @@ struct Backend {
 
     // Prologue: n values of one row to float32, times factor.
     void (*convert)(float* out, const void* in, RowType type, int64_t n, float factor);
+    // Prologue of bfloat16: rows [b0, b1) of n columns to words, b0 even; does nothing where products read floats.
+    void (*to_words)(const Words& out, const float* const* rows, int b0, int b1, int n);
     // Index of the first value that is not finite, or outside [low, high]; n where there is none.
     int64_t (*find_bad)(const float* values, int64_t n, float low, float high);
     // Normals 0..Z-1 of `count` rows first_row.. of a stream: out (count, ld).
@@ -33,7 +36,7 @@ struct Backend {
 };
 
 namespace cpu {
-extern const Backend kScalar, kAvx2, kAvx512, kNeon;  // each defined where its file is built
+extern const Backend kScalar, kAvx2, kAvx512, kAvx512Bf16, kNeon;  // each defined where its file is built
 }
 
 // The backend in use; throws std::invalid_argument where FUSEDVAE_BACKEND asks for what cannot run here.
@@ -41,5 +44,8 @@ const Backend& backend();
 // By name; throws std::invalid_argument naming those available.
 const Backend& backend(const char* name);
 const char* available_backends();
+// The one whose products read bfloat16 words, with the panels of backend(); NULL where there is none, or where it is not
+// known to be faster.
+const Backend* bfloat16_backend();
 
 }  // namespace fusedvae

@@ -6,6 +6,7 @@
 
 #include "cpu/threads.h"
 #include "handles.h"
+#include "model/names.h"
 
 using namespace fusedvae;
 
@@ -54,12 +55,23 @@ fvae_status fvae_set_num_threads(int32_t threads) {
     return guarded([&] { set_default_threads(threads); });
 }
 
-fvae_status fvae_measure_peak(int32_t threads, double seconds, double* gflops) {
+int32_t fvae_has_bfloat16(void) {
+    int32_t answer = 0;
+    guarded([&] { answer = bfloat16_backend() != nullptr; });
+    return answer;
+}
+
+fvae_status fvae_measure_peak(int32_t threads, double seconds, fvae_precision precision, double* gflops) {
     return guarded([&] {
         require(gflops, "gflops");
         if (threads < 1 || threads > 1024 || !(seconds > 0.0 && seconds <= 60.0))
             throw std::invalid_argument("threads must be between 1 and 1024, seconds above 0 and at most 60");
-        const Backend& b = backend();
+        name_of(precision);
+        const Backend* words = bfloat16_backend();
+        if (precision == FVAE_PRECISION_BFLOAT16 && !words)
+            throw std::invalid_argument(
+                "this processor's bfloat16 rate cannot be measured: it has no use for bfloat16");
+        const Backend& b = precision == FVAE_PRECISION_FLOAT32 || !words ? backend() : *words;
         std::vector<double> rate(static_cast<size_t>(threads), 0.0);
         run_checked(threads, [&](const Team& team) {
             double flops = 0.0;
@@ -226,12 +238,12 @@ fvae_status fvae_model_log_likelihood(const fvae_model* model, const fvae_array*
     });
 }
 fvae_status fvae_model_gradients(const fvae_model* model, const fvae_array* x, const float* noise, int64_t samples,
-                                 uint64_t seed, double beta, double free_bits, fvae_losses* losses,
-                                 float* const* gradients) {
+                                 uint64_t seed, double beta, double free_bits, fvae_precision precision,
+                                 fvae_losses* losses, float* const* gradients) {
     return guarded([&] {
         require(model, "model");
         const fvae_losses result =
-            model->model->gradients(array_of(x, "x"), noise, samples, seed, beta, free_bits, gradients);
+            model->model->gradients(array_of(x, "x"), noise, samples, seed, beta, free_bits, precision, gradients);
         if (losses) *losses = result;
     });
 }

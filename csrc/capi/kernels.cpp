@@ -152,7 +152,7 @@ void run_wgrad(PackedLayer& layer, Epilogue epilogue, const float* x, const floa
     g.rows = rows.data();
     g.dy = padded.data();
     g.ld = padded.ld();
-    g.B = static_cast<int>(B);
+    g.B = g.depth = static_cast<int>(B);
     g.K = layer.K;
     g.N = layer.N;
     g.panels = layer.panels();

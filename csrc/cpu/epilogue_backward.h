@@ -14,10 +14,11 @@ namespace {
 template <Activation A>
 FUSEDVAE_FN void finish_act_grad(const Dgrad& g, const Tile& t) {
     for (int r = 0; r < t.m; ++r) {
-        const ptrdiff_t row = (t.b0 + r) * g.ld + t.c0;
+        float *values = t.values + r * t.w, *out = place(g.dx, (t.b0 + r) * g.ld + t.c0, values);
         for (int c = 0; c < t.w; c += kLanes)
-            store(g.dx + row + c, load(t.values + r * t.w + c) * slope_of<A>(load(g.saved + row + c)));
+            store(out + c, load(values + c) * slope_of<A>(load_saved(g, t.b0 + r, t.c0 + c)));
     }
+    store_words(g.dx_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
 }
 void act_grad(const Dgrad& g, const Tile& t) {
     switch (g.activation) {
@@ -48,7 +49,7 @@ void reparameterize_grad(const Dgrad& g, const Tile& t) {
     const int rest = g.K - t.c0, n = rest < t.w ? rest : t.w;
     const int stored = g.ld / 2 - t.c0 < t.w ? (int)(g.ld / 2 - t.c0) : t.w;  // the head's own padding is narrower
     constexpr int kWidth = kMaxWidth > kLanes ? kMaxWidth : kLanes;
-    float eps[kMaxRows * kWidth] = {};
+    float eps[kMaxRows * kWidth] = {}, pairs[kBfloat16 ? kMaxRows * 2 * kWidth : 1];
     tile_noise(eps, kWidth, g.noise, t.b0, t.m, t.c0, n);
     const V half = set1(0.5f);
     for (int r = 0; r < t.m; ++r) {
@@ -63,9 +64,10 @@ void reparameterize_grad(const Dgrad& g, const Tile& t) {
             const V from_z = dz * load(eps + r * kWidth + j) * sigma, from_kl = weight * fma(sigma, sigma, set1(-1.0f));
             store(dlogvar + j, half * (from_z + from_kl));
         }
-        float* dx = g.dx + (t.b0 + r) * g.ld + 2 * t.c0;
+        float* dx = place(g.dx, (t.b0 + r) * g.ld + 2 * t.c0, pairs + r * 2 * kWidth);
         for (int j = 0; j < stored; ++j) dx[2 * j] = j < n ? dmu[j] : 0.0f, dx[2 * j + 1] = j < n ? dlogvar[j] : 0.0f;
     }
+    store_words(g.dx_words, pairs, 2 * kWidth, t.b0, t.m, 2 * t.c0, 2 * stored);
 }
 
 // ---- store, sgd, adam ------------------------------------------------------------------------------------------------------
@@ -110,35 +112,17 @@ FUSEDVAE_FN void finish_slot(const Wgrad& g, const Slot& s, const float* gradien
     for (int i = 0; i < n; i += kLanes) store(s.gradient + i, load(gradient + i));
 }
 
-// Rows k..k + m of the updated panel (width w, `block` its packed floats) into the transposed panels, (N, K).
-FUSEDVAE_FN void copy_transposed(const Wgrad& g, const float* block, int k, int m, int c0, int w) {
-    int p = 0;
-    while (g.panels_t.start[p + 1] <= k) ++p;
-    const int start = g.panels_t.start[p], width = g.panels_t.start[p + 1] - start;  // 8 | start: k..k + 8 lie in p
-    float* out = g.weight_t + (ptrdiff_t)start * g.N + (ptrdiff_t)c0 * width + (k - start);
-    const int columns = g.N - c0 < w ? g.N - c0 : w;
-    int c = 0;
-    if (m == 8)
-        for (; c + 8 <= columns; c += 8) transpose8(out + (ptrdiff_t)c * width, width, block + c, w);
-    for (; c < columns; ++c)
-        for (int r = 0; r < m; ++r) out[(ptrdiff_t)c * width + r] = block[r * w + c];
-}
-
 // The gradients that belong to the columns themselves: the bias, and a variance per feature.
 void finish_columns(const Wgrad& g, int c0, int w) {
     float bias[kMaxWidth], log_variance[kMaxWidth];
     for (int c = 0; c < w; c += kLanes) {
-        V total = set1(0.0f), squares = set1(0.0f);
         if (g.from_gradient) {
             store(bias + c, load(g.bias.gradient + c0 + c));
             if (g.log_variance.value) store(log_variance + c, load(g.log_variance.gradient + c0 + c));
             continue;
         }
-        for (int b = 0; b < g.B; ++b) {
-            const V dy = load(g.dy + b * g.ld + c0 + c);
-            total = total + dy;
-            squares = fma(dy, dy, squares);
-        }
+        V total, squares;
+        column_sums(g, c0 + c, &total, &squares);
         store(bias + c, total);
         if (g.log_variance.value) {
             // dy = scale (m - x) / var, so scale sum (m - x)^2 / var = var / scale * sum dy^2

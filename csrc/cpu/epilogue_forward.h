@@ -6,48 +6,38 @@
 #pragma once
 #include "../layer/gemm.h"
 #include "inline.h"
+#include "tile.h"
 
 namespace fusedvae {
 namespace {
 
-constexpr int kMaxWidth = kWidest * kGroup;
 constexpr int kMaxPairs = (kMaxWidth / 2 + kLanes - 1) / kLanes * kLanes;  // whole registers: 24 pairs take 32
-
-struct Tile {
-    float* values;  // (m, w)
-    int b0, m, c0, w;
-};
-
-FUSEDVAE_FN int valid_lanes(int columns, int c) {
-    const int rest = columns - c;
-    return rest >= kLanes ? kLanes : rest > 0 ? rest : 0;
-}
-FUSEDVAE_FN V keep_first(V a, int n) {  // lanes from n on become zero
-    float lanes[kLanes];
-    store(lanes, a);
-    return load_part(lanes, n);
-}
 
 // ---- linear_act: y = act(x W + b) ------------------------------------------------------------------------------------
 
 template <Activation A>
 FUSEDVAE_FN void finish_linear_act(const Forward& f, const Tile& t) {
+    float slopes[kBfloat16 && saves_slope(A) ? kMaxRows * kMaxWidth : 1];
+    const bool keeps_slope = saves_slope(A) && (kBfloat16 ? f.slope_words.along : f.slope);
     for (int r = 0; r < t.m; ++r) {
         const ptrdiff_t row = (t.b0 + r) * f.ld + t.c0;
+        float *out = place(f.y, row, t.values + r * t.w), *out_slope = place(f.slope, row, slopes + r * t.w);
         for (int c = 0; c < t.w; c += kLanes) {
             const int n = valid_lanes(f.stored, t.c0 + c);
             if (n == 0) break;
             V slope = set1(1.0f);
             const V y = activate<A>(load(t.values + r * t.w + c) + load(f.bias + t.c0 + c), &slope);
             if (n == kLanes) {
-                store(f.y + row + c, y);
-                if (f.slope) store(f.slope + row + c, slope);
+                store(out + c, y);
+                if (keeps_slope) store(out_slope + c, slope);
             } else {
-                store_part(f.y + row + c, y, n);
-                if (f.slope) store_part(f.slope + row + c, slope, n);
+                store_part(out + c, y, n);
+                if (keeps_slope) store_part(out_slope + c, slope, n);
             }
         }
     }
+    store_words(f.y_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
+    if (keeps_slope) store_slope_words(f.slope_words, slopes, t.w, t.b0, t.m, t.c0, t.w);
 }
 void linear_act(const Forward& f, const Tile& t) {
     switch (f.activation) {
@@ -123,12 +113,12 @@ FUSEDVAE_FN void split_pairs(const float* pairs, int w, float* even, float* odd)
 
 void reparameterize_kl(const Forward& f, const Tile& t, int panel) {
     const int j0 = t.c0 / 2, d = t.w / 2, rest = f.N / 2 - j0, n = rest < d ? rest : d;  // dimensions of this tile
-    float eps[kMaxRows * kMaxPairs] = {};
+    float eps[kMaxRows * kMaxPairs] = {}, codes[kMaxRows * kMaxPairs];
     tile_noise(eps, kMaxPairs, f.noise, t.b0, t.m, j0, n);
     for (int r = 0; r < t.m; ++r) {
         float* head = f.head + (t.b0 + r) * f.ld + t.c0;
         for (int c = 0; c < t.w; c += kLanes) store(head + c, load(t.values + r * t.w + c) + load(f.bias + t.c0 + c));
-        float mu[kMaxPairs], logvar[kMaxPairs], z[kMaxPairs];
+        float mu[kMaxPairs], logvar[kMaxPairs], *z = codes + r * kMaxPairs;
         split_pairs(head, t.w, mu, logvar);
         V kl = set1(0.0f);  // padded columns are zero and have KL 0
         for (int j = 0; j < d; j += kLanes) {
@@ -136,9 +126,11 @@ void reparameterize_kl(const Forward& f, const Tile& t, int panel) {
             store(z + j, fma(sigma, load(eps + r * kMaxPairs + j), m));
             kl = kl + kl_term(m, lv, sigma * sigma);
         }
-        for (int j = 0; j < n; ++j) f.z[(t.b0 + r) * f.ld_z + j0 + j] = z[j];
+        if (!kBfloat16)
+            for (int j = 0; j < n; ++j) f.z[(t.b0 + r) * f.ld_z + j0 + j] = z[j];
         f.partial[(t.b0 + r) * f.panels.count + panel] = sum(kl);
     }
+    store_words(f.z_words, codes, kMaxPairs, t.b0, t.m, j0, d);  // the padded columns' z is zero
 }
 
 // ---- likelihoods: nll per row, and its gradient --------------------------------------------------------------------------
@@ -149,7 +141,7 @@ FUSEDVAE_FN void finish_likelihood(const Forward& f, const Tile& t, int panel, T
     const V scale = set1(f.scale);
     for (int r = 0; r < t.m; ++r) {
         const float* target = f.target[t.b0 + r] + t.c0;
-        float* dy = f.dy ? f.dy + (t.b0 + r) * f.ld + t.c0 : nullptr;
+        float* dy = place(f.dy, (t.b0 + r) * f.ld + t.c0, t.values + r * t.w);
         V nll = set1(0.0f);
         for (int c = 0; c < t.w; c += kLanes) {
             const int n = valid_lanes(f.N, t.c0 + c);
@@ -166,6 +158,7 @@ FUSEDVAE_FN void finish_likelihood(const Forward& f, const Tile& t, int panel, T
         }
         f.partial[(t.b0 + r) * f.panels.count + panel] = sum(nll);
     }
+    store_words(f.dy_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
 }
 
 void bernoulli_nll(const Forward& f, const Tile& t, int panel) {
@@ -213,11 +206,10 @@ void gaussian_element_nll(const Forward& f, const Tile& t, int panel) {
             store(dlogvar + j, n == kLanes ? dlv * scale : keep_first(dlv * scale, n));
         }
         f.partial[(t.b0 + r) * f.panels.count + panel] = sum(nll);
-        if (f.dy) {
-            float* dy = f.dy + (t.b0 + r) * f.ld + t.c0;
-            for (int j = 0; j < d; ++j) dy[2 * j] = dmean[j], dy[2 * j + 1] = dlogvar[j];
-        }
+        float* dy = place(f.dy, (t.b0 + r) * f.ld + t.c0, t.values + r * t.w);
+        for (int j = 0; dy && j < d; ++j) dy[2 * j] = dmean[j], dy[2 * j + 1] = dlogvar[j];
     }
+    store_words(f.dy_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ constexpr int kTallest[kWidest + 1] = {0, 8, 8, 8};  // rows of a tile, by the p
 }  // namespace
 }  // namespace fusedvae
 
+#include "float32.h"
 #include "passes.h"
 
 FUSEDVAE_DEFINE_BACKEND(kAvx512, "avx512")

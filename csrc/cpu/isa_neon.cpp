@@ -10,6 +10,7 @@ constexpr int kTallest[kWidest + 1] = {0, 6};  // rows of a tile, by the panel's
 }  // namespace
 }  // namespace fusedvae
 
+#include "float32.h"
 #include "passes.h"
 
 FUSEDVAE_DEFINE_BACKEND(kNeon, "neon")

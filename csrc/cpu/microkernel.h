@@ -8,7 +8,7 @@
 //
 // forward and dgrad read a[i][k]; wgrad reads the same kind of rows transposed, a[k][i]. Each element is one chain of
 // multiply-adds over k in order, whatever MR and NV are; `resume` goes on with the chains that the tile holds. The tile
-// is left in L1 for the epilogue.
+// is left in L1 for the epilogue. What one k is, a float or a word of two bfloat16, only multiply_add knows (float32.h, bfloat16.h).
 #pragma once
 #include "../layer/gemm.h"
 #include "inline.h"
@@ -38,14 +38,14 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
             for (int j = 0; j < NV; ++j) right[j] = load(b + j * kLanes);
             for (int i = 0; i < MR; ++i) {
                 const V left = set1(row[i][at]);
-                for (int j = 0; j < NV; ++j) sum_of[i][j] = fma(left, right[j], sum_of[i][j]);
+                for (int j = 0; j < NV; ++j) sum_of[i][j] = multiply_add(left, right[j], sum_of[i][j]);
             }
         } else {
             V left[MR];
             for (int i = 0; i < MR; ++i) left[i] = set1(row[i][at]);
             for (int j = 0; j < NV; ++j) {
                 const V right = load(b + j * kLanes);
-                for (int i = 0; i < MR; ++i) sum_of[i][j] = fma(left[i], right, sum_of[i][j]);
+                for (int i = 0; i < MR; ++i) sum_of[i][j] = multiply_add(left[i], right, sum_of[i][j]);
             }
         }
     }

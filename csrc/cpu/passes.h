@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The three passes over tiles: product, then epilogue while the tile is in L1. An isa_*.cpp file includes its simd
-// header, says its tile sizes (kWidest, kTallest), includes this file, and defines its table.
+// header, says its tile sizes (kWidest, kTallest), includes its precision's header and this file, and defines its table.
 #pragma once
 #include "../backend/backend.h"
 #include "../layer/formulas.h"
@@ -16,7 +16,7 @@ namespace {
 constexpr int kRowBlock = 128;  // rows that stay in the second-level cache while the panels pass by
 
 // Calls tile(values, b, m, panel, c0, w) for every register tile of rows [b0, b1) and panels [p0, p1). Rows are shared
-// evenly among the tiles of a block, so that 20 rows make 7 + 7 + 6 and not 8 + 8 + 4.
+// evenly among the tiles of a block, so that 20 rows make 6 + 7 + 7 and not 8 + 8 + 4.
 template <class Finish>
 FUSEDVAE_FN void for_each_tile(const float* const* rows, const float* packed, Panels panels, int depth, int b0, int b1,
                                int p0, int p1, Finish finish) {
@@ -27,7 +27,7 @@ FUSEDVAE_FN void for_each_tile(const float* const* rows, const float* packed, Pa
             const int c0 = panels.start[p], w = panels.start[p + 1] - c0, groups = w / kGroup;
             const int tiles = (end - block + kTallest[groups] - 1) / kTallest[groups];
             for (int t = 0, b = block; t < tiles; ++t) {
-                const int m = (end - b) / (tiles - t);
+                const int m = t + 1 < tiles ? (end - b + kRowGrain - 1) / kRowGrain / (tiles - t) * kRowGrain : end - b;
                 product_for<Walk::along>(groups, m)(values, rows, b, packed + (ptrdiff_t)c0 * depth, w, depth, false);
                 finish(Tile{values, b, m, c0, w}, p);
                 b += m;
@@ -81,11 +81,11 @@ constexpr int kBlockRows = 8, kGroupRows = 32, kBatchPiece = 128;
 void wgrad(const Wgrad& g, int p, int k0, int k1) {
     alignas(64) float values[kGroupRows * kMaxWidth];
     const int c0 = g.panels.start[p], w = g.panels.start[p + 1] - c0, groups = w / kGroup;
-    const int pieces = g.from_gradient ? 1 : (g.B + kBatchPiece - 1) / kBatchPiece;
+    const int pieces = g.from_gradient ? 1 : (g.depth + kBatchPiece - 1) / kBatchPiece;
     for (int group = k0; group < k1; group += kGroupRows) {
         const int end = group + kGroupRows < k1 ? group + kGroupRows : k1;
         for (int piece = 0; piece < pieces; ++piece) {
-            const int b0 = piece * kBatchPiece, depth = g.B - b0 < kBatchPiece ? g.B - b0 : kBatchPiece;
+            const int b0 = piece * kBatchPiece, depth = g.depth - b0 < kBatchPiece ? g.depth - b0 : kBatchPiece;
             for (int k = group; k < end; k += kBlockRows) {
                 const int m = end - k < kBlockRows ? end - k : kBlockRows;
                 float* sums = values + (k - group) * w;
@@ -103,7 +103,7 @@ void wgrad(const Wgrad& g, int p, int k0, int k1) {
                 }
                 if (!last) continue;
                 finish_slot(g, slot, g.from_gradient ? slot.gradient : sums, m * w);
-                if (g.weight_t) copy_transposed(g, slot.value, k, m, c0, w);
+                copy_weights(g, slot.value, k, m, c0, w);
             }
         }
     }
@@ -117,24 +117,25 @@ double sum_squares(const float* values, int64_t n) {
     return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
-// The arithmetic peak: twelve independent chains, enough to cover the latency of every FMA unit in use today.
+// The arithmetic peak: independent chains enough to cover the latency of every multiply-add unit in use today.
 double fma_loop(int64_t iterations, float* sink) {
-    constexpr int kChains = 12;
+    constexpr int kChains = kBfloat16 ? 24 : 12;
     V chain[kChains];
     for (int i = 0; i < kChains; ++i) chain[i] = set1((float)i);
-    const V a = set1(0.999f), b = set1(0.001f);
+    const V a = set1(0.5f), b = set1(0x1p-30f);  // sums that stay finite
     for (int64_t i = 0; i < iterations; ++i)
-        for (int j = 0; j < kChains; ++j) chain[j] = fma(chain[j], a, b);
+        for (int j = 0; j < kChains; ++j) chain[j] = multiply_add(a, b, chain[j]);
     V total = chain[0];
     for (int j = 1; j < kChains; ++j) total = total + chain[j];
     *sink = sum(total);
-    return 2.0 * kChains * kLanes * (double)iterations;
+    return (kBfloat16 ? 4.0 : 2.0) * kChains * kLanes * (double)iterations;
 }
 
 }  // namespace
 }  // namespace fusedvae
 
-#define FUSEDVAE_DEFINE_BACKEND(symbol, text)                                                                         \
-    namespace fusedvae::cpu {                                                                                         \
-    const Backend symbol = {text, kWidest, forward, dgrad, wgrad, convert, find_bad, normals, sum_squares, fma_loop}; \
+#define FUSEDVAE_DEFINE_BACKEND(symbol, text)                                              \
+    namespace fusedvae::cpu {                                                              \
+    const Backend symbol = {text,    kWidest,  kBfloat16, forward, dgrad,       wgrad,     \
+                            convert, to_words, find_bad,  normals, sum_squares, fma_loop}; \
     }

@@ -14,6 +14,11 @@
 // the panel that starts at column c holds its K rows of `width` neighbouring floats at offset c * K:
 //
 //     W (K, N)  ->  |k=0: w0 w1 .. |k=1: w0 w1 .. | ...  k=K-1 |  next panel ...
+//
+// In bfloat16 the operands are words: 32 bits with two neighbours along the inner dimension, which one instruction
+// multiplies and adds to a float32 sum. Rows, packed weights and dY keep the shapes above with half the inner dimension
+// (an odd one is padded with a zero), so that the same loops walk both precisions. Parameters, moments, log-variances
+// and losses stay float32.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -50,12 +55,23 @@ struct Noise {
     uint32_t first_row;
 };
 
+constexpr int words_of(int n) { return (n + 1) / 2; }
+
+// The bfloat16 copies of a matrix (B, N) of our own that the next products read: along, columns 2j and 2j + 1 of a row are
+// one word; across, rows 2i and 2i + 1 of a column. Words travel in float arrays.
+struct Words {
+    float* along;         // (B, ld_along)
+    float* across;        // ((B + 1) / 2, ld_across), or NULL
+    ptrdiff_t ld_along;   // words from row to row
+    ptrdiff_t ld_across;  // words from pair of rows to pair of rows
+};
+
 struct Forward {
-    const float* const* rows;  // (B) pointers to K floats
+    const float* const* rows;  // (B) pointers to K floats, or words
     const float* weight;       // packed (K, N)
     const float* bias;         // (N padded)
     Panels panels;
-    int K;
+    int K;  // floats, or words
     int N;  // valid columns; for heads that hold pairs, columns 2j and 2j + 1 are mean and log-variance of j
     Epilogue epilogue;
 
@@ -81,13 +97,16 @@ struct Forward {
     const float* log_variance;  // (N padded) or NULL
 
     float* partial;  // (B, panels.count): this panel's share of the row's KL or nll
+
+    // bfloat16: what takes the place of y, slope (along only), z and dy
+    Words y_words, slope_words, z_words, dy_words;
 };
 
 struct Dgrad {
-    const float* const* rows;  // (B) pointers to N floats: dY
+    const float* const* rows;  // (B) pointers to N floats, or words: dY
     const float* weight_t;     // packed (N, K)
     Panels panels;             // of the K columns
-    int N;
+    int N;                     // floats, or words
     int K;
     Epilogue epilogue;
 
@@ -102,6 +121,9 @@ struct Dgrad {
     Noise noise;
     float kl_weight;          // beta / rows of the batch
     const float* dim_weight;  // (K) or NULL: free bits' 0 or 1 per latent dimension
+
+    // bfloat16: what takes the place of saved and dx
+    Words saved_words, dx_words;
 };
 
 // Constants of one optimiser step, computed once per step in double.
@@ -127,9 +149,10 @@ struct Slot {
 };
 
 struct Wgrad {
-    const float* const* rows;  // (B) pointers to K floats, read transposed
-    const float* dy;           // (B, ld)
+    const float* const* rows;  // (depth) pointers to K floats, or words across the batch, read transposed
+    const float* dy;           // (depth, ld)
     ptrdiff_t ld;
+    int depth;  // B; words: (B + 1) / 2
     int B;
     int K;
     int N;
@@ -140,6 +163,7 @@ struct Wgrad {
 
     Slot weight;      // packed (K, N)
     float* weight_t;  // packed (N, K), kept equal to weight; NULL where no dgrad reads it (first layer, store)
+    float* words;     // bfloat16: packed ((K + 1) / 2, N) for the next forward, kept like weight_t; else NULL
     Slot bias;        // (N padded)
 
     // gaussian_nll with a variance per feature: its gradient comes from the same columns, since dy = (m - x) scale / var

@@ -30,11 +30,17 @@ Matrix activate_all(fvae_activation activation, const Matrix& x) {
     return y;
 }
 
-// dx = dy * act'(pre), element by element.
-Matrix times_slope(fvae_activation activation, const Matrix& dy, const Matrix& pre) {
+// dx = dy * act'(pre), element by element; in bfloat16 act' is made of what the forward pass saved.
+Matrix times_slope(const Vae& vae, const Matrix& dy, const Matrix& pre) {
+    const fvae_activation activation = vae.activation;
+    const bool saves_slope = activation == FVAE_GELU || activation == FVAE_SILU;
     Matrix dx(dy.rows, dy.columns);
-    for (size_t i = 0; i < dy.values.size(); ++i)
-        dx.values[i] = dy.values[i] * activation_slope(activation, pre.values[i]);
+    for (size_t i = 0; i < dy.values.size(); ++i) {
+        const double x = pre.values[i];
+        const double saved = saves_slope ? activation_slope(activation, x) : activate(activation, x);
+        dx.values[i] = dy.values[i] * (vae.bfloat16 ? slope_from_saved(activation, to_bfloat16(saved))
+                                                    : activation_slope(activation, x));
+    }
     return dx;
 }
 
@@ -71,6 +77,13 @@ double total(const Matrix& x) {
     return sum;
 }
 
+// A matrix as products read it.
+Matrix factor(const Vae& vae, Matrix x) {
+    if (vae.bfloat16)
+        for (double& value : x.values) value = to_bfloat16(value);
+    return x;
+}
+
 // Gradients by name; layers add to them as the backward pass meets them.
 struct GradientSink {
     Parameters* gradients;
@@ -81,16 +94,18 @@ struct GradientSink {
     }
 
     // Through one Linear layer: adds dW and db, returns dx.
-    Matrix through_linear(const Parameters& parameters, const std::string& layer, const Matrix& x, const Matrix& dy) {
-        const LinearGradient gradient = linear_wgrad(x, dy);
+    Matrix through_linear(const Vae& vae, const std::string& layer, const Matrix& x, const Matrix& dy) {
+        const Matrix rounded = factor(vae, dy);
+        const LinearGradient gradient = linear_wgrad(factor(vae, x), rounded);
         add_to(layer + ".weight", gradient.weight);
         add_to(layer + ".bias", gradient.bias);
-        return linear_dgrad(dy, find(parameters, layer + ".weight"));
+        return linear_dgrad(rounded, factor(vae, find(vae.parameters, layer + ".weight")));
     }
 };
 
-Matrix apply_linear(const Parameters& parameters, const std::string& layer, const Matrix& x) {
-    return linear(x, find(parameters, layer + ".weight"), find(parameters, layer + ".bias"));
+Matrix apply_linear(const Vae& vae, const std::string& layer, const Matrix& x) {
+    return linear(factor(vae, x), factor(vae, find(vae.parameters, layer + ".weight")),
+                  find(vae.parameters, layer + ".bias"));
 }
 
 // The hidden layers of encoder or decoder, with what their backward pass needs.
@@ -101,7 +116,7 @@ struct Tower {
 
     Tower(const Vae& vae, const std::string& prefix_, const Matrix& x) : prefix(prefix_), inputs{x} {
         while (has(vae.parameters, layer_name(pre.size()) + ".weight")) {
-            pre.push_back(apply_linear(vae.parameters, layer_name(pre.size()), inputs.back()));
+            pre.push_back(apply_linear(vae, layer_name(pre.size()), inputs.back()));
             inputs.push_back(activate_all(vae.activation, pre.back()));
         }
     }
@@ -111,7 +126,7 @@ struct Tower {
     // dy with respect to the output -> dx with respect to the input.
     Matrix backward(const Vae& vae, Matrix dy, GradientSink& sink) const {
         for (size_t i = pre.size(); i-- > 0;)
-            dy = sink.through_linear(vae.parameters, layer_name(i), inputs[i], times_slope(vae.activation, dy, pre[i]));
+            dy = sink.through_linear(vae, layer_name(i), inputs[i], times_slope(vae, dy, pre[i]));
         return dy;
     }
 };
@@ -121,7 +136,7 @@ Matrix output_layer(const Vae& vae, const Matrix& h, const Matrix& x, double wei
                     GradientSink& sink) {
     const bool bernoulli = vae.likelihood == FVAE_BERNOULLI;
     const std::string mean_layer = bernoulli ? "decoder_logits" : "decoder_mean";
-    const Matrix mean = apply_linear(vae.parameters, mean_layer, h);
+    const Matrix mean = apply_linear(vae, mean_layer, h);
     const bool per_element = !bernoulli && vae.variance == FVAE_ELEMENT;
     const bool per_feature = !bernoulli && vae.variance == FVAE_FEATURE;
 
@@ -129,7 +144,7 @@ Matrix output_layer(const Vae& vae, const Matrix& h, const Matrix& x, double wei
     if (bernoulli)
         nll = bernoulli_nll(mean, x);
     else if (per_element)
-        nll = gaussian_nll(mean, x, apply_linear(vae.parameters, "decoder_logvar", h), vae.min_variance);
+        nll = gaussian_nll(mean, x, apply_linear(vae, "decoder_logvar", h), vae.min_variance);
     else if (per_feature)
         nll = gaussian_nll(mean, x, find(vae.parameters, "log_variance"), vae.min_variance);
     else
@@ -138,8 +153,18 @@ Matrix output_layer(const Vae& vae, const Matrix& h, const Matrix& x, double wei
     reconstruction += weight * total(nll.value);
     for (double& value : nll.dmean.values) value *= weight;
     for (double& value : nll.dlogvar.values) value *= weight;
-    Matrix dh = sink.through_linear(vae.parameters, mean_layer, h, nll.dmean);
-    if (per_element) add(dh, sink.through_linear(vae.parameters, "decoder_logvar", h, nll.dlogvar));
+    Matrix dh = sink.through_linear(vae, mean_layer, h, nll.dmean);
+    if (per_element) add(dh, sink.through_linear(vae, "decoder_logvar", h, nll.dlogvar));
+    if (per_feature && vae.bfloat16) {
+        // made of the rounded gradient: (x - m)^2 / var = var (dmean / weight)^2
+        const Matrix& logvar = find(vae.parameters, "log_variance");
+        const Matrix dmean = factor(vae, nll.dmean);
+        for (int64_t b = 0; b < x.rows; ++b)
+            for (int64_t j = 0; j < x.columns; ++j) {
+                const double e = std::exp(logvar[j]), variance = vae.min_variance + e, d = dmean(b, j) / weight;
+                nll.dlogvar(b, j) = weight * 0.5 * (1.0 - variance * d * d) * e / variance;
+            }
+    }
     if (per_feature) sink.add_to("log_variance", linear_wgrad(h, nll.dlogvar).bias);
     return dh;
 }
@@ -152,6 +177,12 @@ Matrix rows_of(const Matrix& x, int64_t first, int64_t count) {
 }
 
 }  // namespace
+
+double to_bfloat16(double x) {
+    if (x == 0.0 || !std::isfinite(x)) return x;
+    const double unit = std::ldexp(1.0, std::ilogb(x) - 7);  // eight significant bits
+    return std::nearbyint(x / unit) * unit;
+}
 
 Matrix linear(const Matrix& x, const Matrix& weight, const Matrix& bias) {
     Matrix y(x.rows, weight.rows);
@@ -347,8 +378,8 @@ Losses Vae::evaluate(const Matrix& x, const Matrix& noise, double beta, double f
             gradients->emplace_back(entry.first, Matrix(entry.second.rows, entry.second.columns));
 
     const Tower encoder(*this, "encoder", x);
-    const Matrix mu = apply_linear(parameters, "encoder_mean", encoder.inputs.back());
-    const Matrix logvar = apply_linear(parameters, "encoder_logvar", encoder.inputs.back());
+    const Matrix mu = apply_linear(*this, "encoder_mean", encoder.inputs.back());
+    const Matrix logvar = apply_linear(*this, "encoder_logvar", encoder.inputs.back());
     const int64_t latent = mu.columns;
 
     // Reconstruction, one sample after the other; kl_weight zero here, as the KL enters once, below.
@@ -385,8 +416,8 @@ Losses Vae::evaluate(const Matrix& x, const Matrix& noise, double beta, double f
     add(dlogvar, kl_gradient.logvar);
 
     const Matrix& h = encoder.inputs.back();
-    Matrix dh = sink.through_linear(parameters, "encoder_mean", h, dmu);
-    add(dh, sink.through_linear(parameters, "encoder_logvar", h, dlogvar));
+    Matrix dh = sink.through_linear(*this, "encoder_mean", h, dmu);
+    add(dh, sink.through_linear(*this, "encoder_logvar", h, dlogvar));
     encoder.backward(*this, dh, sink);
     return losses;
 }

@@ -99,6 +99,9 @@ struct Losses {
 
 using Parameters = std::vector<std::pair<std::string, Matrix>>;
 
+// The nearest bfloat16, ties to even.
+double to_bfloat16(double x);
+
 // A whole model: parameters under the names of the model file, weights (out, in), vectors (n, 1).
 struct Vae {
     fvae_activation activation = FVAE_RELU;
@@ -106,6 +109,7 @@ struct Vae {
     fvae_variance variance = FVAE_FIXED;
     double fixed_variance = 1.0;
     double min_variance = 1e-4;
+    bool bfloat16 = false;  // factors of products, and what act' is made of, are rounded as that precision rounds them
     Parameters parameters;
 
     // x (B, D), noise (S * B, Z) with sample s of row b at row s * B + b. The terms are means over rows and samples;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../backend/platform.h"
+#include "../layer/gemm.h"
 
 namespace fusedvae {
 
@@ -52,6 +53,21 @@ class Matrix {
     Buffer values_;
     std::vector<const float*> rows_;
     ptrdiff_t ld_ = 0;
+};
+
+// The bfloat16 copies of a (rows, columns) matrix: words along its rows, and across pairs of them.
+class WordMatrix {
+  public:
+    WordMatrix() = default;
+    WordMatrix(int64_t rows, int64_t columns, bool across = true)
+        : along_(rows, (columns + 15) / 16 * 8), across_(across ? (rows + 1) / 2 : 0, (columns + 15) / 16 * 16) {}
+    const float* const* along() const { return along_.rows(); }
+    const float* const* across() const { return across_.rows(); }
+    Words words() const { return {along_.data(), across_.data(), along_.ld(), across_.ld()}; }
+    int64_t bytes() const { return along_.bytes() + across_.bytes(); }
+
+  private:
+    Matrix along_, across_;
 };
 
 }  // namespace fusedvae

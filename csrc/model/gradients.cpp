@@ -6,26 +6,33 @@
 
 #include "error.h"
 #include "model.h"
+#include "options.h"
 #include "step.h"
 
 namespace fusedvae {
 
 fvae_losses Model::gradients(const fvae_array& x, const float* noise, int64_t samples, uint64_t seed, double beta,
-                             double free_bits, float* const* result) const {
+                             double free_bits, fvae_precision precision, float* const* result) const {
     const Rows rows(x, config, "x");
     if (samples < 1 || samples > 1'000'000 || (!noise && samples != 1))
         throw std::invalid_argument("samples must be between 1 and 1000000, and 1 where no noise is given; it is " +
                                     std::to_string(samples));
     if (!(beta >= 0.0 && beta <= 1e30) || !(free_bits >= 0.0 && free_bits <= 1e30))
         throw std::invalid_argument("beta and free_bits must be between 0 and 1e30");
+    precision = available(precision);
     if (rows.count > INT32_MAX / 2) throw std::invalid_argument("x has too many rows for one batch");
     if (noise) check_noise(backend, noise, samples, rows.count, network.Z);
     rows.check_all(backend, default_threads());
 
     const std::shared_lock lock(mutex);
-    Buffer transposed(network.floats_t), gradient(network.floats);
-    network.transpose(flat.data(), transposed.data());
-    Step step(config, network, backend);
+    const bool bfloat16 = precision == FVAE_PRECISION_BFLOAT16;
+    Buffer words(bfloat16 ? network.words : 0), transposed(bfloat16 ? network.words_t : network.floats_t);
+    Buffer gradient(network.floats);
+    if (bfloat16)
+        network.make_words(flat.data(), words.data(), transposed.data());
+    else
+        network.transpose(flat.data(), transposed.data());
+    Step step(config, network, bfloat16 ? *bfloat16_backend() : backend);
     Batch batch{};
     batch.x = &rows;
     batch.B = static_cast<int>(rows.count);
@@ -35,6 +42,7 @@ fvae_losses Model::gradients(const fvae_array& x, const float* noise, int64_t sa
     destination.epilogue = Epilogue::store;
     destination.parameters = flat.data();
     destination.transposed = transposed.data();
+    destination.words = words.data();
     destination.gradient = gradient.data();
 
     std::vector<double> sums(network.floats, 0.0);

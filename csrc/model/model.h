@@ -37,7 +37,7 @@ struct Model {
 
     // gradients.cpp
     fvae_losses gradients(const fvae_array& x, const float* noise, int64_t samples, uint64_t seed, double beta,
-                          double free_bits, float* const* result) const;
+                          double free_bits, fvae_precision precision, float* const* result) const;
 
     // model_file.cpp
     void save(const std::string& path) const;

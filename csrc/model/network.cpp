@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
 
 #include "names.h"
@@ -55,7 +56,7 @@ Network::Network(const Config& config, const Backend& backend)
     likelihood = element ? Epilogue::gaussian_element_nll : gaussian ? Epilogue::gaussian_nll : Epilogue::bernoulli_nll;
     layers.push_back(make_layer(names, width, element ? 2 * int64_t{D} : D, Activation::identity, backend));
 
-    floats = floats_t = 0;
+    floats = floats_t = words = words_t = 0;
     for (size_t l = 0; l < layers.size(); ++l) {
         Layer& layer = layers[l];
         layer.weight = floats;
@@ -63,7 +64,13 @@ Network::Network(const Config& config, const Backend& backend)
         layer.bias = floats;
         floats += static_cast<size_t>(layer.padded());
         layer.weight_t = floats_t;
-        if (l > 0) floats_t += static_cast<size_t>(layer.N) * static_cast<size_t>(layer.starts_t.back());
+        layer.words = words;
+        words += static_cast<size_t>(words_of(layer.K)) * static_cast<size_t>(layer.padded());
+        layer.words_t = words_t;
+        if (l > 0) {
+            floats_t += static_cast<size_t>(layer.N) * static_cast<size_t>(layer.starts_t.back());
+            words_t += static_cast<size_t>(words_of(layer.N)) * static_cast<size_t>(layer.starts_t.back());
+        }
         const int64_t rows = layer.pairs() ? layer.N / 2 : layer.N;
         for (size_t part = 0; part < layer.names.size(); ++part) {
             const int index = static_cast<int>(l), which = static_cast<int>(part);
@@ -140,6 +147,53 @@ void Network::transpose(const float* flat, float* transposed) const {
     }
 }
 
+namespace {
+
+// Nearest bfloat16, ties to even, subnormals to zero: what the vector conversion gives.
+uint32_t to_bfloat16(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7F800000u) == 0) return (bits >> 16) & 0x8000u;
+    return (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+}
+float join(float low, float high) {
+    const uint32_t bits = to_bfloat16(low) | (to_bfloat16(high) << 16);
+    float word;
+    std::memcpy(&word, &bits, sizeof word);
+    return word;
+}
+
+}  // namespace
+
+void Network::make_words(const float* flat, float* all_words, float* all_words_t) const {
+    for (size_t l = 0; l < layers.size(); ++l) {
+        const Layer& layer = layers[l];
+        // element (k, n) of the packed weights; zero past the last row
+        const auto weight = [&](int q, int k, int n) {
+            const int start = layer.starts[static_cast<size_t>(q)],
+                      width = layer.starts[static_cast<size_t>(q) + 1] - start;
+            if (k >= layer.K) return 0.0f;
+            return flat[layer.weight + static_cast<size_t>(start) * static_cast<size_t>(layer.K) +
+                        static_cast<size_t>(k) * static_cast<size_t>(width) + static_cast<size_t>(n - start)];
+        };
+        for (int q = 0; q < layer.count(); ++q) {
+            const int n0 = layer.starts[static_cast<size_t>(q)], n1 = layer.starts[static_cast<size_t>(q) + 1];
+            float* out = all_words + layer.words + static_cast<ptrdiff_t>(n0) * words_of(layer.K);
+            for (int k = 0; k < layer.K; k += 2)
+                for (int n = n0; n < n1; ++n) *out++ = join(weight(q, k, n), weight(q, k + 1, n));
+            if (l == 0) continue;
+            for (size_t p = 0; p + 1 < layer.starts_t.size(); ++p) {
+                const int k0 = layer.starts_t[p], w = layer.starts_t[p + 1] - k0, k1 = std::min(layer.K, k0 + w);
+                float* out_t = all_words_t + layer.words_t + static_cast<ptrdiff_t>(k0) * words_of(layer.N);
+                for (int n = n0; n < std::min(layer.N, n1); n += 2)
+                    for (int k = k0; k < k1; ++k)
+                        out_t[static_cast<ptrdiff_t>(n / 2) * w + (k - k0)] =
+                            join(weight(q, k, n), weight(q, k, n + 1));  // columns past N are zero
+            }
+        }
+    }
+}
+
 void Network::initialize(const Config& config, uint64_t seed, float* flat) const {
     const Backend& exact = cpu::kScalar;  // the same initial parameters on every machine of one compiler
     std::vector<float> values;
@@ -167,10 +221,10 @@ void Network::initialize(const Config& config, uint64_t seed, float* flat) const
             for (size_t j = 0; j < values.size(); j += 4) {
                 const uint32_t counter[4] = {static_cast<uint32_t>(j / 4), static_cast<uint32_t>((j / 4) >> 32),
                                              static_cast<uint32_t>(i), stream.step_purpose};
-                uint32_t words[4];
-                philox4x32(counter, stream.key, words);
+                uint32_t random[4];
+                philox4x32(counter, stream.key, random);
                 for (size_t t = 0; t < 4 && j + t < values.size(); ++t)
-                    values[j + t] = static_cast<float>(limit * ((words[t] + 0.5) * 0x1p-31 - 1.0));
+                    values[j + t] = static_cast<float>(limit * ((random[t] + 0.5) * 0x1p-31 - 1.0));
             }
         }
         pack(values.data(), p, flat);

@@ -29,6 +29,7 @@ struct Layer {
     std::vector<int32_t> starts_t;   // cut of K, for the transposed copy
     size_t weight, bias;             // offsets in the flat buffer, in floats
     size_t weight_t;                 // offset in the transposed buffer; none for the first layer
+    size_t words, words_t;           // the same in the buffers of bfloat16 words
     bool pairs() const { return names.size() == 2; }
     int padded() const { return starts.back(); }
     int count() const { return static_cast<int>(starts.size()) - 1; }
@@ -58,6 +59,7 @@ struct Network {
     size_t log_variance;    // offset in the flat buffer
     size_t floats;          // of the flat buffer
     size_t floats_t;        // of the transposed buffer
+    size_t words, words_t;  // of the buffers of bfloat16 words
     std::vector<Parameter> parameters;
 
     const Layer& output() const { return layers.back(); }
@@ -69,6 +71,8 @@ struct Network {
     void pack(const float* values, const Parameter& p, float* flat) const;
     // The transposed copies, from the flat buffer.
     void transpose(const float* flat, float* transposed) const;
+    // The bfloat16 words that forward and dgrad read, from the flat buffer.
+    void make_words(const float* flat, float* words, float* words_t) const;
     void initialize(const Config& config, uint64_t seed, float* flat) const;
 };
 

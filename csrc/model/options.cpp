@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "../backend/backend.h"
 #include "names.h"
 
 namespace fusedvae {
@@ -34,6 +35,7 @@ void check(const fvae_trainer_options& o) {
     name_of(o.optimizer);
     name_of(o.schedule);
     name_of(o.beta_schedule);
+    name_of(o.precision);
     check_range("learning_rate", o.learning_rate, 0.0, kHuge);
     check_range("momentum", o.momentum, 0.0, 1.0, true);
     if (o.nesterov && o.momentum == 0.0) throw std::invalid_argument("nesterov needs a momentum above 0");
@@ -55,6 +57,17 @@ void check(const fvae_trainer_options& o) {
     if (o.threads < 0 || o.threads > 1024)
         throw std::invalid_argument("threads must be between 0 (the default number) and 1024, it is " +
                                     std::to_string(o.threads));
+}
+
+fvae_precision available(fvae_precision wanted) {
+    name_of(wanted);
+    if (wanted == FVAE_PRECISION_AUTO) return bfloat16_backend() ? FVAE_PRECISION_BFLOAT16 : FVAE_PRECISION_FLOAT32;
+    if (wanted == FVAE_PRECISION_BFLOAT16 && !bfloat16_backend())
+        throw std::invalid_argument(
+            "precision 'bfloat16' is not available here: it needs the avx512 backend on an AMD processor with "
+            "AVX512-BF16 (Zen 4 or later), where it is known to be faster. Use 'float32', or 'auto', which takes "
+            "bfloat16 where it can");
+    return wanted;
 }
 
 double learning_rate_at(const fvae_trainer_options& o, int64_t step) {
@@ -124,6 +137,7 @@ Json to_json(const fvae_trainer_options& o) {
     json.set("shuffle", o.shuffle != 0);
     json.set("drop_last", o.drop_last != 0);
     json.set("snapshot", o.snapshot != 0);
+    json.set("precision", name_of(o.precision));
     return json;
 }
 
@@ -154,6 +168,8 @@ fvae_trainer_options options_from_json(const Json& json) {
     o.shuffle = json.boolean("shuffle");
     o.drop_last = json.boolean("drop_last");
     o.snapshot = json.boolean("snapshot");
+    if (const Json* precision = json.find("precision"))  // checkpoints of 0.1.0 have none
+        o.precision = from_name<fvae_precision>(precision->as_string("precision"));
     check(o);
     return o;
 }

@@ -11,6 +11,9 @@ namespace fusedvae {
 // Throws std::invalid_argument with the field, what it is, and what it may be.
 void check(const fvae_trainer_options& options);
 
+// The precision that this machine computes in where `wanted` is asked for; throws std::invalid_argument where it cannot.
+fvae_precision available(fvae_precision wanted);
+
 // Steps count from 0. Warm-up: (step + 1) / warmup_steps of the rate; then the schedule.
 double learning_rate_at(const fvae_trainer_options& options, int64_t step);
 double beta_at(const fvae_trainer_options& options, int64_t step);

@@ -19,9 +19,7 @@ size_t z(int64_t i) { return static_cast<size_t>(i); }
 Step::Step(const Config& config, const Network& network, const Backend& backend)
     : config_(config), network_(network), backend_(backend) {
     const size_t count = network.layers.size();
-    y_.resize(count);
-    slope_.resize(count);
-    dy_.resize(count);
+    results_.resize(count);
     forward_.resize(count);
     dgrad_.resize(count);
     wgrad_.resize(count);
@@ -35,12 +33,25 @@ void Step::reserve(int64_t B) {
     capacity_ = 0;  // a failed allocation leaves a step that allocates again
     for (size_t l = 0; l < network_.layers.size(); ++l) {
         const Layer& layer = network_.layers[l];
-        const bool last = l + 1 == network_.layers.size();
-        if (!last) y_[l] = Matrix(B, layer.padded());
-        if (saves_slope(layer.activation)) slope_[l] = Matrix(B, layer.padded());
-        dy_[l] = Matrix(B, layer.padded());
+        const bool last = l + 1 == network_.layers.size(), head = l == z(network_.head);
+        Results& r = results_[l];
+        if (backend_.bfloat16) {
+            if (head) r.y = Matrix(B, layer.padded());
+            if (!last && !head) r.y_words = WordMatrix(B, layer.padded());
+            if (saves_slope(layer.activation)) r.slope_words = WordMatrix(B, layer.padded(), false);
+            r.dy_words = WordMatrix(B, layer.padded());
+        } else {
+            if (!last) r.y = Matrix(B, layer.padded());
+            if (saves_slope(layer.activation)) r.slope = Matrix(B, layer.padded());
+            r.dy = Matrix(B, layer.padded());
+        }
     }
-    z_ = Matrix(B, network_.Z);
+    if (backend_.bfloat16) {
+        x_words_ = WordMatrix(B, network_.D);
+        z_words_ = WordMatrix(B, network_.Z);
+    } else {
+        z_ = Matrix(B, network_.Z);
+    }
     nll_parts_.resize(z(B) * z(network_.output().count()));
     kl_parts_.resize(z(B) * z(network_.layers[z(network_.head)].count()));
     nll_.resize(z(B));
@@ -51,9 +62,11 @@ void Step::reserve(int64_t B) {
 }
 
 int64_t Step::bytes() const {
-    int64_t total = z_.bytes() + converted_.bytes();
-    for (const auto* list : {&y_, &slope_, &dy_})
-        for (const Matrix& m : *list) total += m.bytes();
+    int64_t total = z_.bytes() + converted_.bytes() + x_words_.bytes() + z_words_.bytes();
+    for (const Results& r : results_) {
+        total += r.y.bytes() + r.slope.bytes() + r.dy.bytes();
+        total += r.y_words.bytes() + r.slope_words.bytes() + r.dy_words.bytes();
+    }
     total += static_cast<int64_t>((nll_parts_.size() + kl_parts_.size()) * sizeof(float));
     total += static_cast<int64_t>((nll_.size() + kl_.size() + norm_parts_.size()) * sizeof(double));
     return total + static_cast<int64_t>(x_.size() * sizeof(float*));
@@ -71,36 +84,50 @@ int Step::useful_threads(int64_t B, int available) const {
 void Step::bind(const Batch& batch, const float* parameters, const Destination* destination) {
     const int head = network_.head, last = static_cast<int>(network_.layers.size()) - 1;
     const float scale = static_cast<float>(1.0 / batch.B);
-    const float* const* input = x_.data();
+    const bool words = backend_.bfloat16;
+    // What a layer reads: rows of the batch, and for dW the same, or its words across.
+    struct Input {
+        const float* const* rows;
+        const float* const* transposed;
+    };
+    Input input = words ? Input{x_words_.along(), x_words_.across()} : Input{x_.data(), x_.data()};
     for (int l = 0; l <= last; ++l) {
         const Layer& layer = network_.layers[z(l)];
+        const Results& r = results_[z(l)];
         Forward f{};
-        f.rows = input;
-        f.weight = parameters + layer.weight;
+        f.rows = input.rows;
+        f.weight = words ? destination->words + layer.words : parameters + layer.weight;
         f.bias = parameters + layer.bias;
         f.panels = layer.panels();
-        f.K = layer.K;
+        f.K = words ? words_of(layer.K) : layer.K;
         f.N = layer.N;
-        f.ld = dy_[z(l)].ld();  // y, slope and dy of a layer have one shape
+        const Input before = input;
         if (l == head) {
             f.epilogue = Epilogue::reparameterize_kl;
-            f.head = y_[z(l)].data();
+            f.head = r.y.data();
+            f.ld = r.y.ld();
             f.z = z_.data();
             f.ld_z = z_.ld();
+            f.z_words = z_words_.words();
             f.noise = batch.noise;
             f.partial = kl_parts_.data();
-            input = z_.rows();
+            input = words ? Input{z_words_.along(), z_words_.across()} : Input{z_.rows(), z_.rows()};
         } else if (l < last) {
             f.epilogue = Epilogue::linear_act;
             f.activation = layer.activation;
-            f.y = y_[z(l)].data();
-            f.slope = slope_[z(l)].data();
+            f.y = r.y.data();
+            f.slope = r.slope.data();
+            f.ld = r.y.ld();
+            f.y_words = r.y_words.words();
+            f.slope_words = r.slope_words.words();
             f.stored = layer.padded();
-            input = y_[z(l)].rows();
+            input = words ? Input{r.y_words.along(), r.y_words.across()} : Input{r.y.rows(), r.y.rows()};
         } else {
             f.epilogue = network_.likelihood;
             f.target = x_.data();
-            f.dy = dy_[z(l)].data();
+            f.dy = r.dy.data();
+            f.ld = r.dy.ld();
+            f.dy_words = r.dy_words.words();
             f.scale = scale;
             f.fixed_variance = static_cast<float>(config_.fixed_variance);
             f.min_variance = static_cast<float>(config_.min_variance);
@@ -112,33 +139,38 @@ void Step::bind(const Batch& batch, const float* parameters, const Destination* 
         const Destination& d = *destination;
 
         if (l > 0) {
+            const Layer& from = network_.layers[z(l - 1)];
+            const Results& out = results_[z(l - 1)];
             Dgrad g{};
-            g.rows = dy_[z(l)].rows();
-            g.weight_t = d.transposed + layer.weight_t;
+            g.rows = words ? r.dy_words.along() : r.dy.rows();
+            g.weight_t = d.transposed + (words ? layer.words_t : layer.weight_t);
             g.panels = layer.panels_t();
-            g.N = layer.N;
+            g.N = words ? words_of(layer.N) : layer.N;
             g.K = layer.K;
-            g.dx = dy_[z(l - 1)].data();
-            g.ld = dy_[z(l - 1)].ld();
+            g.dx = out.dy.data();
+            g.dx_words = out.dy_words.words();
             if (l - 1 == head) {
                 g.epilogue = Epilogue::reparameterize_grad;
-                g.head = y_[z(head)].data();
+                g.head = out.y.data();
+                g.ld = out.y.ld();
                 g.noise = batch.noise;
                 g.kl_weight = static_cast<float>(batch.beta / batch.B);
                 g.dim_weight = batch.free_bits > 0.0 ? dim_weight_.data() : nullptr;
             } else {
-                const Layer& before = network_.layers[z(l - 1)];
                 g.epilogue = Epilogue::act_grad;
-                g.activation = before.activation;
-                g.saved = saves_slope(before.activation) ? slope_[z(l - 1)].data() : y_[z(l - 1)].data();
+                g.activation = from.activation;
+                g.saved = saves_slope(from.activation) ? out.slope.data() : out.y.data();
+                g.ld = out.y.ld();
+                g.saved_words = saves_slope(from.activation) ? out.slope_words.words() : out.y_words.words();
             }
             dgrad_[z(l)] = g;
         }
 
         Wgrad w{};
-        w.rows = f.rows;
-        w.dy = dy_[z(l)].data();
-        w.ld = dy_[z(l)].ld();
+        w.rows = before.transposed;
+        w.dy = words ? r.dy_words.words().across : r.dy.data();
+        w.ld = words ? r.dy_words.words().ld_across : r.dy.ld();
+        w.depth = words ? words_of(batch.B) : batch.B;
         w.B = batch.B;
         w.K = layer.K;
         w.N = layer.N;
@@ -151,13 +183,21 @@ void Step::bind(const Batch& batch, const float* parameters, const Destination* 
                         d.gradient ? d.gradient + offset : nullptr};
         };
         w.weight = slot(layer.weight);
-        w.weight_t = l > 0 && w.epilogue != Epilogue::store ? d.transposed + layer.weight_t : nullptr;
+        bind_copies(w, l, d);
         w.bias = slot(layer.bias);
         if (l == last && network_.has_log_variance) w.log_variance = slot(network_.log_variance);
         w.scale = scale;
         w.min_variance = static_cast<float>(config_.min_variance);
         wgrad_[z(l)] = w;
     }
+}
+
+// The copies of the weights that an optimiser's epilogue keeps.
+void Step::bind_copies(Wgrad& w, int l, const Destination& d) const {
+    const Layer& layer = network_.layers[z(l)];
+    if (w.epilogue == Epilogue::store) return;
+    if (l > 0) w.weight_t = d.transposed + (backend_.bfloat16 ? layer.words_t : layer.weight_t);
+    if (backend_.bfloat16) w.words = d.words + layer.words;
 }
 
 // ---- sharing ---------------------------------------------------------------------------------------------------------
@@ -244,8 +284,8 @@ void Step::make_plan(int threads, int B) {
 // ---- the step --------------------------------------------------------------------------------------------------------
 
 void Step::read_rows(const Team& team, const Batch& batch) {
-    if (batch.x->direct() && !batch.check) return;
     const Range mine = plan_.rows[z(team.thread)];
+    if (batch.x->direct() && !batch.check) return to_words(mine);
     for (int64_t b = mine.first; b < mine.last; ++b) {
         const int64_t i = batch.index ? batch.index[b] : batch.first + b;
         if (batch.check)
@@ -253,6 +293,12 @@ void Step::read_rows(const Team& team, const Batch& batch) {
         else
             backend_.convert(converted_.row(b), batch.x->row(i), batch.x->type, batch.x->columns, batch.x->factor);
     }
+    to_words(mine);
+}
+
+void Step::to_words(Range rows) {
+    backend_.to_words(x_words_.words(), x_.data(), static_cast<int>(rows.first), static_cast<int>(rows.last),
+                      network_.D);
 }
 
 void Step::forward(const Team& team) {
@@ -284,7 +330,7 @@ void Step::sum_rows(const Team& team) {
 // Free bits act on each latent dimension's KL averaged over the batch, so the whole forward pass comes first.
 void Step::weigh_dimensions(const Team& team, const Batch& batch) {
     team.meet();
-    const Matrix& head = y_[z(network_.head)];
+    const Matrix& head = results_[z(network_.head)].y;
     const Range mine = share(network_.Z, 1, team.thread, team.threads);
     for (int64_t j = mine.first; j < mine.last; ++j) {
         double sum = 0.0;
@@ -349,7 +395,7 @@ void Step::apply_clipped(const Team& team, const Destination& d) {
         Wgrad w = wgrad_[z(t.layer)];
         w.epilogue = d.epilogue;
         w.from_gradient = 1;
-        w.weight_t = t.layer > 0 ? d.transposed + network_.layers[z(t.layer)].weight_t : nullptr;
+        bind_copies(w, t.layer, d);
         // torch.nn.utils.clip_grad_norm_: max_norm / (norm + 1e-6), never above 1
         w.update.gradient_scale = static_cast<float>(std::min(1.0, d.clip_norm / (norm + 1e-6)));
         backend_.wgrad(w, t.panel, t.k0, t.k1);
@@ -375,7 +421,7 @@ bool Step::pass(Lease& lease, const Batch& batch, const float* parameters, const
             const std::lock_guard<std::mutex> lock(guard);
             bad_value = std::current_exception();
         }
-        if (batch.check || (plan_.by_columns && !batch.x->direct())) team.meet();
+        if (batch.check || (plan_.by_columns && (backend_.bfloat16 || !batch.x->direct()))) team.meet();
         if (bad_value) return;
         forward(team);
         sum_rows(team);

@@ -34,7 +34,8 @@ struct Destination {
     Update update;
     double clip_norm;   // 0: none; else gradients are stored, measured, scaled and then applied
     float* parameters;  // flat buffers in the network's order
-    float* transposed;  // kept equal to parameters; read by dgrad
+    float* transposed;  // kept equal to parameters; read by dgrad. bfloat16: its words
+    float* words;       // bfloat16: kept equal to parameters; read by forward
     float* m;
     float* v;
     float* gradient;  // NULL where neither store nor clipping needs it
@@ -42,12 +43,13 @@ struct Destination {
 
 class Step {
   public:
+    // A backend of bfloat16 words runs training steps only.
     Step(const Config& config, const Network& network, const Backend& backend);
 
     // Fills *losses. False where the loss (or, with clipping, the gradient's norm) is not finite: then nothing was
     // updated. Throws, before anything is updated, what a batch's check finds.
     bool run(Lease& lease, const Batch& batch, const Destination& destination, fvae_losses* losses);
-    // Forward and loss alone.
+    // Forward and loss alone, in float32.
     fvae_losses evaluate(Lease& lease, const Batch& batch, const float* parameters);
 
     // Threads that a batch of B rows is worth.
@@ -69,10 +71,12 @@ class Step {
     void reserve(int64_t B);
     bool pass(Lease& lease, const Batch& batch, const float* parameters, const Destination* destination);
     void bind(const Batch& batch, const float* parameters, const Destination* destination);
+    void bind_copies(Wgrad& wgrad, int layer, const Destination& destination) const;
     void make_plan(int threads, int B);
     double imbalance_by_columns(int threads) const;
 
     void read_rows(const Team& team, const Batch& batch);
+    void to_words(Range rows);
     void forward(const Team& team);
     void sum_rows(const Team& team);
     void weigh_dimensions(const Team& team, const Batch& batch);
@@ -86,11 +90,16 @@ class Step {
     const Backend& backend_;
     int64_t capacity_ = 0;
 
+    // One layer's results, in the form that the backend's products read.
+    struct Results {
+        Matrix y, slope, dy;  // (B, N): outputs or the head's pairs; act' where it is saved; gradients
+        WordMatrix y_words, slope_words, dy_words;
+    };
+
     Matrix converted_;                         // (B, D), where rows are not float32
+    WordMatrix x_words_, z_words_;             // (B, D), (B, Z): bfloat16
     std::vector<const float*> x_;              // (B) pointers to float rows
-    std::vector<Matrix> y_;                    // [layer] outputs: (B, N); the head's pairs
-    std::vector<Matrix> slope_;                // [layer] act' where it is saved
-    std::vector<Matrix> dy_;                   // [layer] (B, N)
+    std::vector<Results> results_;             // [layer]
     Matrix z_;                                 // (B, Z)
     std::vector<float> nll_parts_, kl_parts_;  // (B, panels)
     std::vector<double> nll_, kl_;             // (B)

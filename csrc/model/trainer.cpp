@@ -15,10 +15,12 @@ constexpr double kTickSeconds = 0.05;
 constexpr int64_t kMostEpochs = int64_t{1} << 53;  // as far as a checkpoint counts
 constexpr double kNaN = __builtin_nan("");
 
-const fvae_trainer_options& checked(const fvae_trainer_options& options) {
+fvae_trainer_options checked(fvae_trainer_options options) {
     check(options);
+    options.precision = available(options.precision);
     return options;
 }
+bool in_bfloat16(const fvae_trainer_options& options) { return options.precision == FVAE_PRECISION_BFLOAT16; }
 
 std::string number(double value) {
     if (std::isnan(value)) return "NaN";
@@ -44,8 +46,9 @@ class Trainer::Busy {
 Trainer::Trainer(std::shared_ptr<Model> model, const fvae_trainer_options& options)
     : model_(std::move(model)),
       options_(checked(options)),
-      step_(model_->config, model_->network, model_->backend),
-      transposed_(model_->network.floats_t),
+      step_(model_->config, model_->network, in_bfloat16(options_) ? *bfloat16_backend() : model_->backend),
+      transposed_(in_bfloat16(options_) ? model_->network.words_t : model_->network.floats_t),
+      words_(in_bfloat16(options_) ? model_->network.words : 0),
       m_(has_m(options) ? model_->network.floats : 0),
       v_(has_v(options) ? model_->network.floats : 0),
       gradient_(options.clip_norm > 0.0 ? model_->network.floats : 0),
@@ -62,15 +65,19 @@ Destination Trainer::destination() {
     d.clip_norm = options_.clip_norm;
     d.parameters = model_->flat.data();
     d.transposed = transposed_.data();
+    d.words = words_.data();
     d.m = m_.data();
     d.v = v_.data();
     d.gradient = gradient_.data();
     return d;
 }
 
-void Trainer::refresh_transposed() {
+void Trainer::refresh_copies() {
     if (seen_version_ == model_->version) return;
-    model_->network.transpose(model_->flat.data(), transposed_.data());
+    if (in_bfloat16(options_))
+        model_->network.make_words(model_->flat.data(), words_.data(), transposed_.data());
+    else
+        model_->network.transpose(model_->flat.data(), transposed_.data());
     seen_version_ = model_->version;
 }
 
@@ -79,7 +86,7 @@ void Trainer::train_on(Batch& batch, fvae_losses* losses, const Snapshot* good) 
     bool updated;
     {
         const std::unique_lock lock(model_->mutex);
-        refresh_transposed();
+        refresh_copies();
         if (!batch.noise.given)
             batch.noise.stream = make_stream(options_.seed, static_cast<uint64_t>(state_.steps), kTrain);
         batch.beta = beta_at(options_, state_.steps);
@@ -232,6 +239,8 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
         throw std::invalid_argument("this training stands at batch " + std::to_string(state_.batch) +
                                     " of its epoch, and x has only " + std::to_string(batches));
     if (!rows.streamed) rows.check_all(model_->backend, default_threads());
+    if (held_out && in_bfloat16(options_) && !float32_step_)
+        float32_step_.emplace(model_->config, model_->network, model_->backend);
     if (held_out && !held_out->streamed) held_out->check_all(model_->backend, default_threads());
     state_.fingerprint = fingerprint;
 
@@ -303,8 +312,9 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
         entry.step = state_.steps;
         entry.train = epoch_means();
         try {
-            entry.validation =
-                held_out ? evaluate_rows(step_, *held_out, options_.seed) : fvae_losses{kNaN, kNaN, kNaN};
+            entry.validation = held_out
+                                   ? evaluate_rows(float32_step_ ? *float32_step_ : step_, *held_out, options_.seed)
+                                   : fvae_losses{kNaN, kNaN, kNaN};
         } catch (const std::invalid_argument& bad_row) {
             throw std::invalid_argument(std::string(bad_row.what()) + ". The training stands after all steps of " +
                                         "epoch " + std::to_string(state_.epoch) + ", before its validation");
@@ -332,14 +342,15 @@ void Trainer::set_learning_rate(double rate) {
     options_ = changed;
 }
 
-std::array<Trainer::Memory, 6> Trainer::memory() const {
+std::array<Trainer::Memory, 7> Trainer::memory() const {
     const int64_t copies = snapshot_ ? snapshot_->flat.bytes() + snapshot_->m.bytes() + snapshot_->v.bytes() : 0;
     return {{{"parameters", model_->flat.bytes()},
              {"transposed", transposed_.bytes()},
+             {"words", words_.bytes()},
              {"moments", m_.bytes() + v_.bytes()},
              {"gradients", gradient_.bytes()},
              {"snapshot", copies},
-             {"workspace", step_.bytes()}}};
+             {"workspace", step_.bytes() + (float32_step_ ? float32_step_->bytes() : 0)}}};
 }
 
 }  // namespace fusedvae

@@ -34,7 +34,7 @@ class Trainer {
         const char* name;
         int64_t bytes;
     };
-    std::array<Memory, 6> memory() const;
+    std::array<Memory, 7> memory() const;
 
     void save(const std::string& path) const;                         // checkpoint.cpp
     static std::shared_ptr<Trainer> resume(const std::string& path);  // checkpoint.cpp
@@ -54,7 +54,7 @@ class Trainer {
 
     int threads_for(int64_t rows) const;
     Destination destination();
-    void refresh_transposed();
+    void refresh_copies();
     void train_on(Batch& batch, fvae_losses* losses, const Snapshot* good);
     void take_snapshot();
     std::string position() const;
@@ -66,8 +66,9 @@ class Trainer {
     std::shared_ptr<Model> model_;
     fvae_trainer_options options_;
     Step step_;
-    Buffer transposed_, m_, v_, gradient_;
-    uint64_t seen_version_ = 0;  // of the model's parameters, when transposed_ was made from them
+    std::optional<Step> float32_step_;  // scores held-out rows where step_ computes in bfloat16
+    Buffer transposed_, words_, m_, v_, gradient_;
+    uint64_t seen_version_ = 0;  // of the model's parameters, when their copies were made
     std::optional<Snapshot> snapshot_;
     State state_;
     bool resumed_ = false;

@@ -59,6 +59,7 @@ void bind_config(py::module_& m) {
     def_code(options, "optimizer", &Options::optimizer);
     def_code(options, "schedule", &Options::schedule);
     def_code(options, "beta_schedule", &Options::beta_schedule);
+    def_code(options, "precision", &Options::precision);
 }
 
 }  // namespace fusedvae::python

@@ -119,7 +119,7 @@ Doubles score(const BoundModel& self, const Rows& x, int64_t samples, uint64_t s
 
 // noise (S, n, Z) -> losses, one array for each parameter.
 py::tuple gradients(const BoundModel& self, const Rows& x, const std::optional<Floats>& noise, uint64_t seed,
-                    double beta, double free_bits) {
+                    double beta, double free_bits, int precision) {
     if (noise && (noise->ndim() != 3 || noise->shape(1) != x.view.rows || noise->shape(2) != self.latent)) {
         throw std::invalid_argument("noise must have shape (samples, n, latent)");
     }
@@ -135,7 +135,8 @@ py::tuple gradients(const BoundModel& self, const Rows& x, const std::optional<F
     fvae_losses losses;
     {
         const py::gil_scoped_release released;
-        losses = self.model.gradients(x.view, noise_data, samples, seed, beta, free_bits, pointers.data());
+        losses = self.model.gradients(x.view, noise_data, samples, seed, beta, free_bits,
+                                      static_cast<fvae_precision>(precision), pointers.data());
     }
     return py::make_tuple(losses_tuple(losses), arrays);
 }
@@ -198,7 +199,7 @@ void bind_model(py::module_& m) {
         .def("elbo", &score<&Model::elbo>, py::arg("x"), py::arg("samples"), py::arg("seed"))
         .def("log_likelihood", &score<&Model::log_likelihood>, py::arg("x"), py::arg("samples"), py::arg("seed"))
         .def("gradients", &gradients, py::arg("x"), py::arg("noise"), py::arg("seed"), py::arg("beta"),
-             py::arg("free_bits"));
+             py::arg("free_bits"), py::arg("precision"));
 }
 
 }  // namespace fusedvae::python

@@ -68,10 +68,10 @@ std::string backend() {
     return name;
 }
 
-double measure_peak(int32_t threads, double seconds) {
+double measure_peak(int32_t threads, double seconds, int precision) {
     double gflops = 0;
     const py::gil_scoped_release released;
-    check(fvae_measure_peak(threads, seconds, &gflops));
+    check(fvae_measure_peak(threads, seconds, static_cast<fvae_precision>(precision), &gflops));
     return gflops;
 }
 
@@ -99,7 +99,9 @@ PYBIND11_MODULE(_core, m) {
         "set_num_threads", [](int32_t threads) { check(fvae_set_num_threads(threads)); }, py::arg("threads"));
     m.def("backend", &backend);
     m.def("available_backends", &fvae_available_backends);
-    m.def("measure_peak", &measure_peak, py::arg("threads"), py::arg("seconds"));
+    m.def("measure_peak", &measure_peak, py::arg("threads"), py::arg("seconds"),
+          py::arg("precision") = static_cast<int>(FVAE_PRECISION_FLOAT32));
+    m.def("has_bfloat16", [] { return fvae_has_bfloat16() != 0; });
     m.def("version", &fvae_version);
 }
 

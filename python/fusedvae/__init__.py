@@ -48,6 +48,11 @@ def available_backends() -> tuple[str, ...]:
     return tuple(_core.available_backends().split(","))
 
 
+def available_precisions() -> tuple[str, ...]:
+    """The precisions that `Trainer` takes here: "float32", and "bfloat16" where the processor gains by it."""
+    return ("float32", "bfloat16") if _core.has_bfloat16() else ("float32",)
+
+
 __all__ = [
     "SGD",
     "Adam",
@@ -70,6 +75,7 @@ __all__ = [
     "StepDecay",
     "Trainer",
     "available_backends",
+    "available_precisions",
     "backend",
     "get_num_threads",
     "kernels",

@@ -12,6 +12,7 @@ from . import _checks, _core
 # Each in the order of its codes in fusedvae.h.
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus")
 LIKELIHOODS = ("bernoulli", "gaussian")
+PRECISIONS = ("float32", "bfloat16", "auto")
 VARIANCES = ("fixed", "feature", "element")
 INITS = ("pytorch", "glorot", "he")
 

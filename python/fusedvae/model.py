@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import _arrays, _checks, _core
 from .callbacks import Losses
-from .config import Config
+from .config import PRECISIONS, Config
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -139,13 +139,19 @@ class Model:
         return self._core.log_likelihood(self._rows(x), _checks.integer("samples", samples, 1), _checks.seed(seed))
 
     def gradients(
-        self, x: Any, noise: Any = None, beta: float = 1.0, free_bits: float = 0.0, seed: int = 0
+        self,
+        x: Any,
+        noise: Any = None,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        seed: int = 0,
+        precision: str = "float32",
     ) -> tuple[Losses, dict[str, Floats]]:
         """Losses of one batch and the gradient of `loss` for each parameter, by the kernels that train.
 
         x (n, D); noise (n, Z) or (S, n, Z), standard normal, None: one draw from `seed`. The gradients have the names
         and shapes of `parameters()`. The loss is the mean over rows and samples. ValueError for noise of another shape
-        or not finite, NonFiniteError where the loss is not finite.
+        or not finite, NonFiniteError where the loss is not finite. precision: as `Trainer`'s.
 
         >>> import numpy as np, fusedvae as fv
         >>> model = fv.Model(fv.Config(input_shape=6, hidden=(), latent=2))
@@ -156,7 +162,12 @@ class Model:
         rows = self._rows(x)
         eps = _arrays.as_noise(noise, len(rows.array), self._config.latent, samples=True)
         losses, arrays = self._core.gradients(
-            rows, eps, _checks.seed(seed), _checks.number("beta", beta), _checks.number("free_bits", free_bits)
+            rows,
+            eps,
+            _checks.seed(seed),
+            _checks.number("beta", beta),
+            _checks.number("free_bits", free_bits),
+            PRECISIONS.index(_checks.choice("precision", precision, PRECISIONS)),
         )
         return Losses(*losses), {
             name: array for (name, _), array in zip(self._core.parameter_info(), arrays, strict=True)

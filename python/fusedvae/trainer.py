@@ -12,6 +12,7 @@ import numpy as np
 
 from . import _arrays, _checks, _core, optimizers
 from .callbacks import AnyCallback, Dispatcher, History, Losses
+from .config import PRECISIONS
 from .model import Model
 from .optimizers import Adam, Beta, Constant, Optimizer, Schedule
 
@@ -23,7 +24,9 @@ class Trainer:
     beta: the KL's weight, a number, `LinearBeta` or `CyclicalBeta`. clip_norm: the gradient's global norm is limited to
     it. free_bits: nats per latent dimension on the batch-mean KL (Kingma et al. 2016, eq. 15). threads: None follows
     `set_num_threads`. seed: of shuffle and noise. drop_last: leave a last short batch out. snapshot: keep the state of
-    each epoch's start, restored when a loss is not finite. precision: "float32".
+    each epoch's start, restored when a loss is not finite. precision: what the step's products multiply, "float32",
+    "bfloat16" (sums, parameters, moments, log-variances and losses stay float32; ValueError where the processor does
+    not gain by it) or "auto", which is bfloat16 where that is to be had.
 
     The same seed gives the same bits for any number of threads.
 
@@ -54,9 +57,8 @@ class Trainer:
     ) -> None:
         if not isinstance(model, Model):
             raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
-        if precision != "float32":
-            raise ValueError(f"precision {precision!r} is not available: this version computes in 'float32' only")
         options = _core.TrainerOptions()
+        options.precision = PRECISIONS.index(_checks.choice("precision", precision, PRECISIONS))
         optimizers.write_optimizer(options, Adam() if optimizer is None else optimizer)
         optimizers.write_schedule(options, Constant() if schedule is None else schedule)
         optimizers.write_beta(options, beta)
@@ -163,7 +165,7 @@ class Trainer:
         return Losses(*self._core.step(rows, eps))
 
     def evaluate(self, x: Any, seed: int = 0) -> Losses:
-        """Mean losses over x (n, D) at the final beta, in nats per row; the ELBO is -(reconstruction + kl).
+        """Mean losses over x (n, D) at the final beta, in nats per row, in float32; the ELBO is -(reconstruction + kl).
 
         Each row has noise of its own, fixed by `seed`: the steadiest estimate of a data set's mean for its cost.
 
@@ -222,6 +224,11 @@ class Trainer:
     def batch_size(self) -> int:
         """Rows of a batch."""
         return self._core.options().batch_size
+
+    @property
+    def precision(self) -> str:
+        """What the step's products multiply: "float32" or "bfloat16"."""
+        return PRECISIONS[self._core.options().precision]
 
     def memory(self) -> dict[str, int]:
         """Bytes that the trainer holds, by what they hold: "parameters", "moments", "workspace", ...

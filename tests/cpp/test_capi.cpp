@@ -36,7 +36,7 @@ TEST(null_is_an_error) {
     no_shape.input_shape = nullptr;
     const fvae_status all[] = {
         fvae_backend(nullptr),
-        fvae_measure_peak(1, 0.01, nullptr),
+        fvae_measure_peak(1, 0.01, FVAE_PRECISION_FLOAT32, nullptr),
         fvae_model_create(nullptr, 0, &new_model),
         fvae_model_create(&config, 0, nullptr),
         fvae_model_create(&no_shape, 0, &new_model),
@@ -60,7 +60,7 @@ TEST(null_is_an_error) {
         fvae_model_reconstruct(model.get(), &x, nullptr),
         fvae_model_elbo(model.get(), &x, 1, 0, nullptr),
         fvae_model_log_likelihood(model.get(), nullptr, 1, 0, &score),
-        fvae_model_gradients(nullptr, &x, nullptr, 1, 0, 1.0, 0.0, &losses, nullptr),
+        fvae_model_gradients(nullptr, &x, nullptr, 1, 0, 1.0, 0.0, FVAE_PRECISION_FLOAT32, &losses, nullptr),
         fvae_sample_latent(0, 0, 1, 1, 1.0, nullptr),
         fvae_trainer_create(nullptr, &options, &new_trainer),
         fvae_trainer_create(model.get(), nullptr, &new_trainer),
@@ -216,16 +216,20 @@ TEST(gradients_refuse_what_has_none) {
     std::vector<float> noise(2 * kRows * kZ, 0.0f);
     noise[(kRows + 7) * kZ + 1] = std::nanf("");
     fvae_losses losses;
-    CHECK_FAILS(fvae_model_gradients(model.get(), &x, noise.data(), 2, 0, 1.0, 0.0, &losses, nullptr),
-                FVAE_INVALID_ARGUMENT, "row 7, column 1 of sample 1");
-    CHECK_EQUAL(fvae_model_gradients(model.get(), &x, nullptr, 1, 0, 1e300, 0.0, &losses, nullptr),
-                FVAE_INVALID_ARGUMENT);
-    CHECK_EQUAL(fvae_model_gradients(model.get(), &x, noise.data(), kLargest, 0, 1.0, 0.0, &losses, nullptr),
+    CHECK_FAILS(
+        fvae_model_gradients(model.get(), &x, noise.data(), 2, 0, 1.0, 0.0, FVAE_PRECISION_FLOAT32, &losses, nullptr),
+        FVAE_INVALID_ARGUMENT, "row 7, column 1 of sample 1");
+    CHECK_EQUAL(
+        fvae_model_gradients(model.get(), &x, nullptr, 1, 0, 1e300, 0.0, FVAE_PRECISION_FLOAT32, &losses, nullptr),
+        FVAE_INVALID_ARGUMENT);
+    CHECK_EQUAL(fvae_model_gradients(model.get(), &x, noise.data(), kLargest, 0, 1.0, 0.0, FVAE_PRECISION_FLOAT32,
+                                     &losses, nullptr),
                 FVAE_INVALID_ARGUMENT);
     std::vector<std::vector<float>> values = parameters(model.get());
     for (auto& parameter : values)
         for (float& v : parameter) v = 1e30f;
     set_parameters(model.get(), values);
-    CHECK_FAILS(fvae_model_gradients(model.get(), &x, nullptr, 1, 0, 1.0, 0.0, &losses, nullptr), FVAE_NON_FINITE,
-                "no gradient");
+    CHECK_FAILS(
+        fvae_model_gradients(model.get(), &x, nullptr, 1, 0, 1.0, 0.0, FVAE_PRECISION_FLOAT32, &losses, nullptr),
+        FVAE_NON_FINITE, "no gradient");
 }

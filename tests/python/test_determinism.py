@@ -34,6 +34,10 @@ OPTIONS = {
     },
     "in order": {"shuffle": False},
 }
+for precision in fv.available_precisions()[1:]:
+    OPTIONS[precision] = {"precision": precision}
+    OPTIONS[f"{precision} with everything"] = {**OPTIONS["everything"], "precision": precision}
+    OPTIONS[f"{precision} with momentum"] = {**OPTIONS["momentum"], "precision": precision}
 
 
 def rows(width: int, n: int = 110) -> np.ndarray:
@@ -53,13 +57,14 @@ class StopAfter(fv.Callback):
 
 @pytest.mark.parametrize("batch_size", [1, 32, 100])
 @pytest.mark.parametrize("name", list(MODELS))
-def test_threads_change_no_bit(name: str, batch_size: int, same_bits):
+@pytest.mark.parametrize("precision", fv.available_precisions())
+def test_threads_change_no_bit(name: str, batch_size: int, precision: str, same_bits):
     config = fv.Config(**MODELS[name])
     x = rows(config.width, 20 if batch_size == 1 else 110)
     results = []
     for threads in (1, 2, 3, 8):
         model = fv.Model(config, seed=1)
-        trainer = fv.Trainer(model, batch_size=batch_size, threads=threads, seed=2)
+        trainer = fv.Trainer(model, batch_size=batch_size, threads=threads, seed=2, precision=precision)
         history = trainer.fit(x, epochs=2, validation_data=x[:50])
         results.append((model.parameters(), history))
     for parameters, history in results[1:]:

@@ -201,7 +201,7 @@ def test_defaults_are_the_engines(make_model):
         ({"schedule": 0.1}, TypeError, "schedule"),
         ({"clip_norm": 0.0}, ValueError, "clip_norm"),
         ({"free_bits": -0.1}, ValueError, "free_bits"),
-        ({"precision": "bfloat16"}, ValueError, "float32"),
+        ({"precision": "float16"}, ValueError, "bfloat16"),
         ({"threads": 0}, ValueError, "threads"),
         ({"seed": -1}, ValueError, "seed"),
         ({"shuffle": 1}, TypeError, "shuffle"),

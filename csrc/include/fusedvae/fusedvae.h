@@ -69,8 +69,17 @@ FVAE_API const char* fvae_available_backends(void);
 /* Threads that trainings and scorings use when they do not say: at first the cores this process may use. */
 FVAE_API int32_t fvae_num_threads(void);
 FVAE_API fvae_status fvae_set_num_threads(int32_t threads);
-/* Sustained single-precision multiply-add rate of `threads` cores, in GFLOP/s: a register-only loop of about `seconds`. */
-FVAE_API fvae_status fvae_measure_peak(int32_t threads, double seconds, double* gflops);
+
+/* What the training step's products compute in. Parameters, moments, log-variances and losses are float32 in all. */
+typedef enum fvae_precision {
+    FVAE_PRECISION_FLOAT32 = 0,
+    FVAE_PRECISION_BFLOAT16 = 1, /* bfloat16 factors, float32 sums; refused where it is not known to be faster */
+    FVAE_PRECISION_AUTO = 2      /* bfloat16 where it would not be refused, else float32 */
+} fvae_precision;
+/* Nonzero where bfloat16 would not be refused. */
+FVAE_API int32_t fvae_has_bfloat16(void);
+/* Sustained multiply-add rate of `threads` cores, in GFLOP/s: a register-only loop of about `seconds`. */
+FVAE_API fvae_status fvae_measure_peak(int32_t threads, double seconds, fvae_precision precision, double* gflops);
 
 /* ---- data ------------------------------------------------------------------------------------------------------- */
 
@@ -188,7 +197,7 @@ typedef struct fvae_losses {
  * gradients[i] receives the gradient of parameter i, in its shape; NULL entries are skipped. */
 FVAE_API fvae_status fvae_model_gradients(const fvae_model* model, const fvae_array* x, const float* noise,
                                           int64_t samples, uint64_t seed, double beta, double free_bits,
-                                          fvae_losses* losses, float* const* gradients);
+                                          fvae_precision precision, fvae_losses* losses, float* const* gradients);
 
 /* n rows of Z standard normals, scaled by `temperature`: row i is a function of (seed, first + i) alone. */
 FVAE_API fvae_status fvae_sample_latent(uint64_t seed, uint64_t first, int64_t n, int64_t latent, double temperature,
@@ -230,8 +239,9 @@ typedef struct fvae_trainer_options {
     int32_t shuffle;    /* nonzero: a new order each epoch */
     int32_t drop_last;  /* nonzero: leave a last short batch out */
     int32_t snapshot;   /* nonzero: keep the state of each epoch's start, restored when a loss is not finite */
+    fvae_precision precision;
 } fvae_trainer_options;
-/* Adam at 1e-3, batches of 128, beta 1, shuffled. */
+/* Adam at 1e-3, batches of 128, beta 1, shuffled, float32. */
 FVAE_API fvae_trainer_options fvae_trainer_options_default(void);
 
 typedef struct fvae_trainer fvae_trainer;
@@ -280,7 +290,7 @@ FVAE_API fvae_status fvae_trainer_fit(fvae_trainer* trainer, const fvae_array* x
 /* One optimiser step on one batch of any size; noise (n, Z) or NULL. */
 FVAE_API fvae_status fvae_trainer_step(fvae_trainer* trainer, const fvae_array* batch, const float* noise,
                                        fvae_losses* losses);
-/* Mean losses over x at the final beta, noise fixed by `seed`. */
+/* Mean losses over x at the final beta, noise fixed by `seed`; in float32. */
 FVAE_API fvae_status fvae_trainer_evaluate(const fvae_trainer* trainer, const fvae_array* x, uint64_t seed,
                                            fvae_losses* losses);
 
@@ -299,7 +309,7 @@ FVAE_API fvae_status fvae_trainer_history(const fvae_trainer* trainer, int64_t i
 /* The learning rate from the next step on (schedules multiply it). */
 FVAE_API fvae_status fvae_trainer_set_learning_rate(fvae_trainer* trainer, double learning_rate);
 
-/* What the trainer holds, named: "parameters", "transposed", "moments", "gradients", "snapshot", "workspace".
+/* What the trainer holds, named: "parameters", "transposed", "words" (bfloat16), "moments", "gradients", "snapshot", "workspace".
  * Returns the number of entries; index past it leaves the outputs alone. */
 FVAE_API int64_t fvae_trainer_memory(const fvae_trainer* trainer, int64_t index, const char** name, int64_t* bytes);
 

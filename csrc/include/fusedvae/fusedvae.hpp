@@ -233,9 +233,9 @@ class Model {
         check(fvae_model_log_likelihood(get(), &x, samples, seed, out));
     }
     fvae_losses gradients(const fvae_array& x, const float* noise, int64_t samples, uint64_t seed, double beta,
-                          double free_bits, float* const* gradients) const {
+                          double free_bits, fvae_precision precision, float* const* gradients) const {
         fvae_losses losses = {};
-        check(fvae_model_gradients(get(), &x, noise, samples, seed, beta, free_bits, &losses, gradients));
+        check(fvae_model_gradients(get(), &x, noise, samples, seed, beta, free_bits, precision, &losses, gradients));
         return losses;
     }
 

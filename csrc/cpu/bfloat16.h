@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+//
+// What the kernels' loops leave open, for bfloat16: one step along the inner dimension is a word of two neighbours, results
+// wait in the scratch tile until both copies that the next products read are made of them, and the optimiser's epilogue
+// makes the words of the weights. float32.h answers the same for floats.
+#pragma once
+#include "../layer/gemm.h"
+#include "inline.h"
+#include "tile.h"
+
+namespace fusedvae {
+namespace {
+
+constexpr bool kBfloat16 = true;
+constexpr int kRowGrain = 2;  // rows that share the words across the batch
+
+FUSEDVAE_FN V multiply_add(V a, V b, V sum) { return dot2(a, b, sum); }
+
+FUSEDVAE_FN V load_saved(const Dgrad& g, int row, int c) {
+    return load_neighbours(g.saved_words.along + row * g.saved_words.ld_along + c / 2);
+}
+
+// Where an epilogue leaves a row of results: in the scratch tile.
+FUSEDVAE_FN float* place(float*, ptrdiff_t, float* in_tile) { return in_tile; }
+
+// n (a multiple of eight) columns of m rows, from row b (even) and column c of the matrix on; load_row(r, j) gives
+// kLanes values.
+template <class LoadRow>
+FUSEDVAE_FN void store_words_of(const Words& out, int b, int m, int c, int n, LoadRow load_row) {
+    for (int r = 0; r < m; r += 2) {
+        float *first = out.along + (b + r) * out.ld_along + c / 2, *second = first + out.ld_along;
+        float* pair = out.across + (b + r) / 2 * out.ld_across + c;
+        const bool two = r + 1 < m;
+        for (int j = 0; j < n; j += kLanes) {
+            const int lanes = n - j < kLanes ? n - j : kLanes;
+            const V upper = load_row(r, j), lower = two ? load_row(r + 1, j) : set1(0.0f);
+            store_neighbours(first + j / 2, upper, lanes);
+            if (two) store_neighbours(second + j / 2, lower, lanes);
+            store_part(pair + j, join(upper, lower), lanes);
+        }
+    }
+}
+// The same from a scratch tile (m, ld) that holds whole registers.
+FUSEDVAE_FN void store_words(const Words& out, const float* tile, int ld, int b, int m, int c, int n) {
+    store_words_of(out, b, m, c, n, [&](int r, int j) { return load(tile + r * ld + j); });
+}
+// Slopes are read by rows only.
+FUSEDVAE_FN void store_slope_words(const Words& out, const float* tile, int ld, int b, int m, int c, int n) {
+    for (int r = 0; r < m; ++r)
+        for (int j = 0; j < n; j += kLanes)
+            store_neighbours(out.along + (b + r) * out.ld_along + (c + j) / 2, load(tile + r * ld + j), kLanes);
+}
+
+void to_words(const Words& out, const float* const* rows, int b0, int b1, int n) {
+    store_words_of(out, b0, b1 - b0, 0, (n + 7) / 8 * 8, [&](int r, int j) {
+        const float* row = rows[b0 + r] + j;  // what lies past its end is not ours to read
+        return n - j >= kLanes ? load(row) : load_part(row, n - j);
+    });
+}
+
+// Sums over the batch of dY and of its squares, kLanes columns from c on.
+FUSEDVAE_FN void column_sums(const Wgrad& g, int c, V* sum_of, V* squares) {
+    *sum_of = *squares = set1(0.0f);
+    for (int b = 0; b < g.depth; ++b) {
+        const V words = load(g.dy + b * g.ld + c), even = low_half(words), odd = high_half(words);
+        *sum_of = *sum_of + even + odd;
+        *squares = fma(odd, odd, fma(even, even, *squares));
+    }
+}
+
+// Rows k..k + m of the updated panel (width w, `block` its packed floats) into the words of both kinds.
+FUSEDVAE_FN void copy_weights(const Wgrad& g, const float* block, int k, int m, int c0, int w) {
+    if (!g.words) return;
+    float* panel = g.words + (ptrdiff_t)c0 * words_of(g.K) + (ptrdiff_t)(k / 2) * w;
+    for (int r = 0; r < m; r += 2, panel += w)
+        for (int c = 0; c < w; c += kLanes)
+            store(panel + c, join(load(block + r * w + c), r + 1 < m ? load(block + (r + 1) * w + c) : set1(0.0f)));
+    if (!g.weight_t) return;
+
+    // A row's neighbours are the transposed panels' words already; they only have to be turned.
+    constexpr int kRows = 8;
+    float turned[kRows * kMaxWidth / 2];
+    for (int r = 0; r < m; ++r)
+        for (int c = 0; c < w; c += kLanes)
+            store_neighbours(turned + r * (w / 2) + c / 2, load(block + r * w + c), kLanes);
+    int p = 0;
+    while (g.panels_t.start[p + 1] <= k) ++p;
+    const int start = g.panels_t.start[p], width = g.panels_t.start[p + 1] - start;  // 8 | start: k..k + 8 lie in p
+    float* out = g.weight_t + (ptrdiff_t)start * words_of(g.N) + (ptrdiff_t)(c0 / 2) * width + (k - start);
+    const int words = words_of(g.N - c0 < w ? g.N - c0 : w);
+    int i = 0;
+    if (m == kRows)
+        for (; i + 8 <= words; i += 8) transpose8(out + (ptrdiff_t)i * width, width, turned + i, w / 2);
+    for (; i < words; ++i)
+        for (int r = 0; r < m; ++r) out[(ptrdiff_t)i * width + r] = turned[r * (w / 2) + i];
+}
+
+}  // namespace
+}  // namespace fusedvae

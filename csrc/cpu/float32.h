@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+//
+// What the kernels' loops leave open, for float32: one step along the inner dimension is one float, results go straight to
+// where they belong, and dgrad's weights are a transposed copy. bfloat16.h answers the same for words.
+#pragma once
+#include "../layer/gemm.h"
+#include "inline.h"
+#include "tile.h"
+
+namespace fusedvae {
+namespace {
+
+constexpr bool kBfloat16 = false;
+constexpr int kRowGrain = 1;  // rows that may not be parted by tiles
+
+FUSEDVAE_FN V multiply_add(V a, V b, V sum) { return fma(a, b, sum); }
+
+FUSEDVAE_FN V load_saved(const Dgrad& g, int row, int c) { return load(g.saved + row * g.ld + c); }
+
+// Where an epilogue leaves a row of results: at its offset in the matrix (NULL: nobody wants it), not in the scratch tile.
+FUSEDVAE_FN float* place(float* matrix, ptrdiff_t offset, float*) { return matrix ? matrix + offset : nullptr; }
+FUSEDVAE_FN void store_words(const Words&, const float*, int, int, int, int, int) {}
+FUSEDVAE_FN void store_slope_words(const Words&, const float*, int, int, int, int, int) {}
+void to_words(const Words&, const float* const*, int, int, int) {}
+
+// Sums over the batch of dY and of its squares, kLanes columns from c on.
+FUSEDVAE_FN void column_sums(const Wgrad& g, int c, V* sum_of, V* squares) {
+    *sum_of = *squares = set1(0.0f);
+    for (int b = 0; b < g.depth; ++b) {
+        const V dy = load(g.dy + b * g.ld + c);
+        *sum_of = *sum_of + dy;
+        *squares = fma(dy, dy, *squares);
+    }
+}
+
+// Rows k..k + m of the updated panel (width w, `block` its packed floats) into the transposed panels, (N, K).
+FUSEDVAE_FN void copy_weights(const Wgrad& g, const float* block, int k, int m, int c0, int w) {
+    if (!g.weight_t) return;
+    int p = 0;
+    while (g.panels_t.start[p + 1] <= k) ++p;
+    const int start = g.panels_t.start[p], width = g.panels_t.start[p + 1] - start;  // 8 | start: k..k + 8 lie in p
+    float* out = g.weight_t + (ptrdiff_t)start * g.N + (ptrdiff_t)c0 * width + (k - start);
+    const int columns = g.N - c0 < w ? g.N - c0 : w;
+    int c = 0;
+    if (m == 8)
+        for (; c + 8 <= columns; c += 8) transpose8(out + (ptrdiff_t)c * width, width, block + c, w);
+    for (; c < columns; ++c)
+        for (int r = 0; r < m; ++r) out[(ptrdiff_t)c * width + r] = block[r * w + c];
+}
+
+}  // namespace
+}  // namespace fusedvae

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+//
+// AVX512-BF16 on top of avx512.h: words of two bfloat16. Conversions round to nearest even and flush subnormals to zero.
+#pragma once
+#include "avx512.h"
+
+namespace fusedvae {
+namespace {
+
+// sum + low halves' products + high halves' products, in that order, each a fused multiply-add
+FUSEDVAE_FN V dot2(V a, V b, V sum) { return {_mm512_dpbf16_ps(sum.v, (__m512bh)a.v, (__m512bh)b.v)}; }
+
+FUSEDVAE_FN __m256i to_bf16(V a) { return (__m256i)_mm512_cvtneps_pbh(a.v); }
+
+// The first n (a multiple of two up to kLanes) values as n / 2 words: neighbours share a word.
+FUSEDVAE_FN void store_neighbours(float* words, V a, int n) {
+    _mm256_mask_storeu_epi32(words, (__mmask8)((1u << (n / 2)) - 1u), to_bf16(a));
+}
+// Word i holds low[i] and high[i].
+FUSEDVAE_FN V join(V low, V high) {
+    const __m512i l = _mm512_cvtepu16_epi32(to_bf16(low)), h = _mm512_cvtepu16_epi32(to_bf16(high));
+    return {_mm512_castsi512_ps(_mm512_or_si512(l, _mm512_slli_epi32(h, 16)))};
+}
+FUSEDVAE_FN V low_half(V words) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(words.v), 16))}; }
+FUSEDVAE_FN V high_half(V words) {
+    const __m512i high = _mm512_set1_epi32((int)0xFFFF0000u);
+    return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(words.v), high))};
+}
+// kLanes values from words of neighbours.
+FUSEDVAE_FN V load_neighbours(const float* words) {
+    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)words));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16))};
+}
+
+}  // namespace
+}  // namespace fusedvae

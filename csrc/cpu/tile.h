@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+//
+// The scratch tile that a product leaves in the first-level cache for its epilogue.
+#pragma once
+#include "../layer/gemm.h"
+#include "inline.h"
+
+namespace fusedvae {
+namespace {
+
+constexpr int kMaxWidth = kWidest * kGroup;
+
+struct Tile {       // rows b0.. and columns c0.. of the matrix
+    float* values;  // (m, w)
+    int b0, m, c0, w;
+};
+
+FUSEDVAE_FN int valid_lanes(int columns, int c) {
+    const int rest = columns - c;
+    return rest >= kLanes ? kLanes : rest > 0 ? rest : 0;
+}
+FUSEDVAE_FN V keep_first(V a, int n) {  // lanes from n on become zero
+    float lanes[kLanes];
+    store(lanes, a);
+    return load_part(lanes, n);
+}
+
+}  // namespace
+}  // namespace fusedvae
