@@ -124,6 +124,7 @@ double fma_loop(int64_t iterations, float* sink) {
     for (int i = 0; i < kChains; ++i) chain[i] = set1((float)i);
     const V a = set1(0.5f), b = set1(0x1p-30f);  // sums that stay finite
     for (int64_t i = 0; i < iterations; ++i)
+#pragma GCC unroll 32
         for (int j = 0; j < kChains; ++j) chain[j] = multiply_add(a, b, chain[j]);
     V total = chain[0];
     for (int j = 1; j < kChains; ++j) total = total + chain[j];
