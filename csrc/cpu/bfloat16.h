@@ -31,12 +31,18 @@ FUSEDVAE_FN void store_words_of(const Words& out, int b, int m, int c, int n, Lo
         float *first = out.along + (b + r) * out.ld_along + c / 2, *second = first + out.ld_along;
         float* pair = out.across + (b + r) / 2 * out.ld_across + c;
         const bool two = r + 1 < m;
-        for (int j = 0; j < n; j += kLanes) {
-            const int lanes = n - j < kLanes ? n - j : kLanes;
+        int j = 0;  // whole stores: masked ones are slow, and loads that follow soon cannot be served from them
+        for (; j + kLanes <= n; j += kLanes) {
             const V upper = load_row(r, j), lower = two ? load_row(r + 1, j) : set1(0.0f);
-            store_neighbours(first + j / 2, upper, lanes);
-            if (two) store_neighbours(second + j / 2, lower, lanes);
-            store_part(pair + j, join(upper, lower), lanes);
+            store_neighbours(first + j / 2, upper);
+            if (two) store_neighbours(second + j / 2, lower);
+            store(pair + j, join(upper, lower));
+        }
+        if (j < n) {
+            const V upper = load_row(r, j), lower = two ? load_row(r + 1, j) : set1(0.0f);
+            store_eight_neighbours(first + j / 2, upper);
+            if (two) store_eight_neighbours(second + j / 2, lower);
+            store_eight(pair + j, join(upper, lower));
         }
     }
 }
@@ -48,7 +54,7 @@ FUSEDVAE_FN void store_words(const Words& out, const float* tile, int ld, int b,
 FUSEDVAE_FN void store_slope_words(const Words& out, const float* tile, int ld, int b, int m, int c, int n) {
     for (int r = 0; r < m; ++r)
         for (int j = 0; j < n; j += kLanes)
-            store_neighbours(out.along + (b + r) * out.ld_along + (c + j) / 2, load(tile + r * ld + j), kLanes);
+            store_neighbours(out.along + (b + r) * out.ld_along + (c + j) / 2, load(tile + r * ld + j));
 }
 
 void to_words(const Words& out, const float* const* rows, int b0, int b1, int n) {
@@ -82,7 +88,7 @@ FUSEDVAE_FN void copy_weights(const Wgrad& g, const float* block, int k, int m, 
     float turned[kRows * kMaxWidth / 2];
     for (int r = 0; r < m; ++r)
         for (int c = 0; c < w; c += kLanes)
-            store_neighbours(turned + r * (w / 2) + c / 2, load(block + r * w + c), kLanes);
+            store_neighbours(turned + r * (w / 2) + c / 2, load(block + r * w + c));
     int p = 0;
     while (g.panels_t.start[p + 1] <= k) ++p;
     const int start = g.panels_t.start[p], width = g.panels_t.start[p + 1] - start;  // 8 | start: k..k + 8 lie in p

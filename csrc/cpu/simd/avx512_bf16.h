@@ -12,10 +12,13 @@ FUSEDVAE_FN V dot2(V a, V b, V sum) { return {_mm512_dpbf16_ps(sum.v, (__m512bh)
 
 FUSEDVAE_FN __m256i to_bf16(V a) { return (__m256i)_mm512_cvtneps_pbh(a.v); }
 
-// The first n (a multiple of two up to kLanes) values as n / 2 words: neighbours share a word.
-FUSEDVAE_FN void store_neighbours(float* words, V a, int n) {
-    _mm256_mask_storeu_epi32(words, (__mmask8)((1u << (n / 2)) - 1u), to_bf16(a));
+// kLanes values as words: neighbours share one. The other form stores the first eight only.
+FUSEDVAE_FN void store_neighbours(float* words, V a) { _mm256_storeu_si256((__m256i*)words, to_bf16(a)); }
+FUSEDVAE_FN void store_eight_neighbours(float* words, V a) {
+    _mm_storeu_si128((__m128i*)words, _mm256_castsi256_si128(to_bf16(a)));
 }
+// The first eight lanes.
+FUSEDVAE_FN void store_eight(float* p, V a) { _mm256_storeu_ps(p, _mm512_castps512_ps256(a.v)); }
 // Word i holds low[i] and high[i].
 FUSEDVAE_FN V join(V low, V high) {
     const __m512i l = _mm512_cvtepu16_epi32(to_bf16(low)), h = _mm512_cvtepu16_epi32(to_bf16(high));
