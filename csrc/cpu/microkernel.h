@@ -29,8 +29,10 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
 
 #pragma GCC unroll 2
     for (int k = 0; k < depth; ++k, b += ldb) {
-        if constexpr (kWalk == Walk::across)
+        if constexpr (kWalk == Walk::across) {
             for (int i = 0; i < MR; ++i) row[i] = rows[k] + first + i;
+            __builtin_prefetch(row[0] + 16);  // the next tile's columns: no prefetcher follows as many streams as rows
+        }
         const ptrdiff_t at = kWalk == Walk::along ? k : 0;
         // The shorter side stays in registers while the other passes by: MR * NV + min(MR, NV) + 1 must fit.
         if constexpr (NV <= MR) {

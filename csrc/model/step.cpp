@@ -73,9 +73,14 @@ int64_t Step::bytes() const {
 }
 
 int Step::useful_threads(int64_t B, int available) const {
-    // Measured on two Zen 5 cores, microseconds a step on one thread and on two: 2.0 and 3.0 at 17 thousand operations,
-    // 6.1 and 6.3 at 68, 7.6 and 7.3 at 430, 19 and 16 at 1671. Below 400 thousand for each, a thread is not worth it.
-    const double work = 3.0 * network_.flops_per_row() * static_cast<double>(B);
+    // In multiply-adds' worth: an output element's way through its epilogues, forward and backward, costs about as much as
+    // 500. Measured on two Zen 5 cores, microseconds a step on one thread and on two: 8-16-z2 at batch 8 (270 thousand)
+    // 2.1 and 2.8, at 16 (530) 3.2 and 3.0, at 32 (1070) 5.4 and 4.4; 64-64-z4 at batch 8 (1280) 6.3 and 5.8;
+    // 30-64-32-z8 at batch 8 (1370) 6.4 and 6.4, at 32 (5500) 15 and 14. Below 400 thousand for each, a thread is not
+    // worth it.
+    double elements = 0.0;
+    for (const Layer& layer : network_.layers) elements += layer.padded();
+    const double work = (3.0 * network_.flops_per_row() + 500.0 * elements) * static_cast<double>(B);
     return static_cast<int>(std::clamp(work / 4e5, 1.0, static_cast<double>(available)));
 }
 
