@@ -13,12 +13,15 @@ namespace fusedvae {
 std::vector<int32_t> cut(int columns, int widest) {
     const int groups = (columns + kGroup - 1) / kGroup;
     std::vector<int32_t> starts{0};
-    for (int done = 0; done < groups;) {
-        const int rest = groups - done;
-        const int take = rest == widest + 1 ? (rest + 1) / 2 : std::min(rest, widest);
-        done += take;
-        starts.push_back(done * kGroup);
-    }
+    const auto cut_until = [&](int end) {
+        for (int done = starts.back() / kGroup; done < end;) {
+            const int rest = end - done;
+            done += rest == widest + 1 ? (rest + 1) / 2 : std::min(rest, widest);
+            starts.push_back(done * kGroup);
+        }
+    };
+    if (groups > widest) cut_until(groups / 2);  // the first thread has the step to lead, too
+    cut_until(groups);
     return starts;
 }
 

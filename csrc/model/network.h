@@ -17,8 +17,9 @@
 
 namespace fusedvae {
 
-// Panel starts for `columns` columns in panels of up to `widest` groups. A last panel of one group is avoided (it runs
-// at three quarters of the speed): 49 groups in threes end with 2 + 2.
+// Panel starts for `columns` columns in panels of up to `widest` groups. Either half of the columns is cut by itself, so that
+// two threads can share them evenly, and a last panel of one group is avoided (it runs at three quarters of the speed):
+// eight groups in threes are 2 + 2, 2 + 2, ten are 3 + 2, 3 + 2.
 std::vector<int32_t> cut(int columns, int widest);
 
 struct Layer {
