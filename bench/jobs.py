@@ -192,7 +192,7 @@ def main() -> None:
         record |= json.loads(arguments.json.read_text())
     for name in arguments.jobs or JOBS:
         arms = [arm for arm in JOBS[name].epochs if installed(arm)]
-        for arm in set(JOBS[name].epochs) - set(arms):
+        for arm in (arm for arm in JOBS[name].epochs if arm not in arms):
             print(f"left out: {ARMS[arm].title} ({ARMS[arm].needs} is not installed)")
         where = machine()
         figures = measure(name, JOBS[name], arms, arguments.rounds, arguments.threads)
