@@ -34,6 +34,12 @@ ARMS = {
     "fashion": Entry("arms.fashion", "Fused", "fusedvae", "fusedvae"),
     "fashion.torch": Entry("arms.fashion", "Loop", "torch", "PyTorch's usual loop"),
     "fashion.tensors": Entry("arms.fashion", "TensorLoop", "torch", "PyTorch, TensorDataset"),
+    "fashion.pythae": Entry("arms.pythae", "Pipeline", "pythae", "pythae's TrainingPipeline"),
+    "table": Entry("arms.table", "Fused", "fusedvae", "fusedvae"),
+    "table.single": Entry("arms.table", "Single", "fusedvae", "fusedvae, one thread"),
+    "table.pyod": Entry("arms.pyod", "Elbo", "pyod", "PyOD's VAE, set to the ELBO"),
+    "table.default": Entry("arms.pyod", "Default", "pyod", "PyOD's VAE as it comes"),
+    "held_out": Entry("arms.held_out", "HeldOut", "numpy", "NumPy scorer"),
 }
 
 

@@ -6,6 +6,7 @@
     held_out(samples, path)        -ELBO of the 10 000 test images, mean over `samples` draws for each, in nats;
                                    with a path, of the parameters in that .npz
     store(path)                    writes the parameters to an .npz
+    run(seed, epochs, folder)      a whole training: seconds from the images to each epoch's end; see laps.py
 
 Loop is the loop of the tutorials: a Dataset that turns one image at a time into a float tensor, a DataLoader, an eager
 model, Adam as it comes and a running sum of loss.item(). TensorLoop spares it the work per image: floats made once.
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 from problems import LEARNING_RATE, Problem
+
+from arms.laps import Laps
 
 FOLDER = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))  # Debian: dataset-fashion-mnist
 IMAGES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}
@@ -55,7 +58,7 @@ class Fused:
     def epoch(self) -> float:
         return float(self.trainer.fit(self.train, epochs=1)["loss"][-1])
 
-    def held_out(self, samples: int) -> float:
+    def held_out(self, samples: int = 1) -> float:
         # Not Model.elbo: it serves every row with the same noise, which makes rows comparable but their mean noisy (16
         # draws: 0.4 nats). Here each image has draws of its own, as in the peer, and one draw is good to 0.01 nats.
         draws = [self.trainer.evaluate(self.test, seed=seed) for seed in range(samples)]
@@ -63,6 +66,12 @@ class Fused:
 
     def store(self, path: str) -> None:
         np.savez(path, **self.model.parameters())
+
+    def run(self, seed: int, epochs: int, folder: str) -> list[float]:
+        laps = Laps(folder)
+        self.start(seed)
+        self.trainer.fit(self.train, epochs, callbacks=lambda *_: laps.end(self.model.parameters))
+        return laps.seconds
 
 
 class Loop:
@@ -115,6 +124,14 @@ class Loop:
             self.optimizer.step()
             total += loss.item() * len(x)
         return total / len(self.loader.dataset)
+
+    def run(self, seed: int, epochs: int, folder: str) -> list[float]:
+        laps = Laps(folder)
+        self.start(seed)
+        for _ in range(epochs):
+            self.epoch()
+            laps.end(lambda: {name: value.numpy() for name, value in self.model.state_dict().items()})
+        return laps.seconds
 
     def held_out(self, samples: int, path: str | None = None) -> float:
         torch = self.torch
