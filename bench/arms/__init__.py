@@ -32,6 +32,7 @@ ARMS = {
     "jax": Entry("arms.jax_scan", "Scan", "jax", "JAX, scan of steps"),
     "reference": Entry("arms.reference", "Reference", "numpy", "NumPy, double"),
     "fashion": Entry("arms.fashion", "Fused", "fusedvae", "fusedvae"),
+    "fashion.bfloat16": Entry("arms.fashion", "FusedBfloat16", "fusedvae", "fusedvae, bfloat16"),
     "fashion.torch": Entry("arms.fashion", "Loop", "torch", "PyTorch's usual loop"),
     "fashion.tensors": Entry("arms.fashion", "TensorLoop", "torch", "PyTorch, TensorDataset"),
     "fashion.pythae": Entry("arms.pythae", "Pipeline", "pythae", "pythae's TrainingPipeline"),

@@ -37,6 +37,8 @@ def images(part: str) -> np.ndarray:
 
 
 class Fused:
+    precision = "float32"
+
     def __init__(self, threads: int):
         import fusedvae
 
@@ -52,7 +54,12 @@ class Fused:
         fv = self.fv
         self.model = fv.Model(fv.Config(input_shape=784, hidden=(400,), latent=20), seed=seed)
         self.trainer = fv.Trainer(
-            self.model, optimizer=fv.Adam(LEARNING_RATE), batch_size=128, threads=self.threads, seed=seed
+            self.model,
+            optimizer=fv.Adam(LEARNING_RATE),
+            batch_size=128,
+            precision=self.precision,
+            threads=self.threads,
+            seed=seed,
         )
 
     def epoch(self) -> float:
@@ -72,6 +79,10 @@ class Fused:
         self.start(seed)
         self.trainer.fit(self.train, epochs, callbacks=lambda *_: laps.end(self.model.parameters))
         return laps.seconds
+
+
+class FusedBfloat16(Fused):
+    precision = "bfloat16"
 
 
 class Loop:
