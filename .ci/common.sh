@@ -5,6 +5,7 @@
 
 # run_steps STEP...: runs each in a subshell of its own, its output shown and kept, then prints the summary.
 run_steps() {
+    need_clone
     local step status begin failed=0 lines=() closings=()
     local log
     for step in "$@"; do
@@ -33,7 +34,7 @@ run_steps() {
     printf '%s\n' "${lines[@]}"
     if [[ -n ${summary:-} ]]; then
         {
-            echo "$(date -u +%F)  $(git -C "$root" rev-parse --short HEAD)  $(cpu_name)"
+            echo "$(date -u +%F)  $(git -C "$clone" rev-parse --short HEAD)  $(cpu_name)"
             printf '%s\n' "${lines[@]}"
         } >"$summary"
     fi

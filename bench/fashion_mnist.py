@@ -5,8 +5,8 @@
     python bench/fashion_mnist.py --elbo          10 epochs over three seeds: the held-out -ELBO after each
 
 With --out DIR the figures go to DIR/fashion_mnist_epoch.json, or to DIR/fashion_mnist_elbo.json and .png. --elbo ends
-with status 1 if the means after the last epoch differ by more than 0.5 nats from PyTorch's, or, in bfloat16, by more than
-0.3 from float32's. Where the processor has no use for bfloat16, its row is left out.
+with status 1 if the means after the last epoch differ by more than 0.5 nats from PyTorch's, or, in bfloat16, by more
+than 0.3 from float32's. Where the processor has no use for bfloat16, its row is left out.
 """
 
 from __future__ import annotations
