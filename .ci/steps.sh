@@ -45,7 +45,7 @@ step_torch() {
 
 step_native() {
     venv_build
-    build native -DFUSEDVAE_TESTS=ON
+    build native -DFUSEDVAE_TESTS=ON -DFUSEDVAE_BENCH=ON
     test_native native
 }
 
@@ -115,7 +115,7 @@ step_clang() {
     done
     need "clang++$suffix" clang-14
     venv_build
-    build clang -DFUSEDVAE_TESTS=ON -DFUSEDVAE_PYTHON=ON "-DCMAKE_C_COMPILER=clang$suffix" \
+    build clang -DFUSEDVAE_TESTS=ON -DFUSEDVAE_BENCH=ON -DFUSEDVAE_PYTHON=ON "-DCMAKE_C_COMPILER=clang$suffix" \
         "-DCMAKE_CXX_COMPILER=clang++$suffix" "-DPython_EXECUTABLE=$(command -v python)" \
         "-Dpybind11_DIR=$(python -m pybind11 --cmakedir)"
     test_native clang
