@@ -121,6 +121,18 @@ step_clang() {
     test_native clang
 }
 
+# Instruction counts of a step and of the AVX-512 kernel's loop against their record: no clock, so no noise.
+step_instructions() {
+    [[ $(uname -m) == x86_64 ]] || skip "the record is of x86-64"
+    need valgrind valgrind
+    need objdump binutils
+    need g++-12 g++-12
+    need_clone
+    venv counts cmake ninja numpy
+    CMAKE_GENERATOR=Ninja python "$clone/bench/instructions.py" --build "$work/instructions" \
+        --check "$clone/bench/results/instructions.json"
+}
+
 # The NEON backend: the native tests, compiled by Debian's cross-compiler, run by qemu.
 step_aarch64() {
     need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu

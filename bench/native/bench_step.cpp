@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// Times one training step of one network in several arms, which take turns within the process: each arm is a backend and
-// a way to share the work. Prints one JSON object; bench/choices.py makes tables of it.
+// Times one training step of one network in several arms, which take turns within the process: each arm is a backend
+// and a way to share the work. Prints one JSON object; bench/choices.py makes tables of it.
 //
 //     bench_step 784-400-20 bernoulli BATCH BATCHES THREADS TURNS SECONDS avx512/columns avx512/rows avx2/shape ...
 //
-// Before anything is timed, every arm takes kVerified steps from the same parameters; their last loss is printed, so that
-// the caller can compare. Each turn lasts about SECONDS, after steps that bring the arm's memory back into the caches.
+// Before anything is timed, every arm takes kVerified steps from the same parameters; their last loss is printed, so
+// that the caller can compare. Each turn lasts about SECONDS, after steps that bring the arm's memory into the caches.
 #include <algorithm>
 #include <cstdio>
 #include <memory>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Compiles list.inc for one instruction set: included after its simd header and after TABLE and BACKEND are defined. The
-// rules of csrc/cpu/isa_*.cpp hold here too: everything but the table is in an unnamed namespace.
+// Compiles list.inc for one instruction set: included after its simd header and after TABLE and BACKEND are defined.
+// The rules of csrc/cpu/isa_*.cpp hold here too: everything but the table is in an unnamed namespace.
 #include "layer/gemm.h"
 // gemm.h first: formulas.h uses its enumerations
 #include "layer/formulas.h"
