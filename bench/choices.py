@@ -56,7 +56,7 @@ def show(title: str, records: dict[str, dict[str, dict]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backends", default="avx512,avx2,scalar", help="best first, that run here (%(default)s)")
+    parser.add_argument("--backends", default="avx512,avx512_bf16,avx2,scalar", help="that run here (%(default)s)")
     parser.add_argument("--seconds", type=float, default=0.12, help="of each turn (%(default)s)")
     parser.add_argument("--turns", type=int, default=12, help="of each arm (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")

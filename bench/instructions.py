@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Counts instructions: of one training step, and of the AVX-512 micro-kernel's inner loop. No clock, so no noise.
+"""Counts instructions: of one training step, and of the AVX-512 micro-kernels' inner loops. No clock, so no noise.
 
     python bench/instructions.py --json bench/results/instructions.json     # renew the record
     python bench/instructions.py --check bench/results/instructions.json    # fails above the record by more than 3 %
@@ -74,9 +74,18 @@ def innermost_loop(code: list[tuple[int, str]]) -> list[str]:
     return max(bodies, key=lambda body: sum(kind(text) == "multiply-adds" for text in body))
 
 
-def kernel_loops(objects: Path) -> dict[str, dict[str, float]]:
-    """{micro-kernel: instructions by kind, for each k of the inner dimension}."""
-    listing = run("objdump", "--disassemble", "--demangle", "--no-show-raw-insn", objects)
+def kernel_loops(build_folder: Path) -> dict[str, dict[str, float]]:
+    """{backend and micro-kernel: instructions by kind, for each k of the inner dimension}."""
+    loops = {}
+    for backend in ("avx512", "avx512_bf16"):
+        (objects,) = build_folder.rglob(f"isa_{backend}.cpp.o")
+        listing = run("objdump", "--disassemble", "--demangle", "--no-show-raw-insn", objects)
+        loops.update({f"{backend} {name}": loop for name, loop in loops_of(listing).items()})
+    return loops
+
+
+def loops_of(listing: str) -> dict[str, dict[str, float]]:
+    """{micro-kernel: its counts} in a disassembly."""
     loops = {}
     for function in listing.split("\n\n"):
         head, *lines = function.split("\n")
@@ -92,7 +101,7 @@ def kernel_loops(objects: Path) -> dict[str, dict[str, float]]:
         loops[tile[0]]["all"] = len(body) * per_k
         loops[tile[0]]["on the stack"] = sum(STACK.search(text) is not None for text in body) * per_k
     if not loops:
-        raise SystemExit(f"{objects} holds no micro-kernel of that tile; has its name changed? (TILE in {__file__})")
+        raise SystemExit(f"no micro-kernel of that tile in the objects; has its name changed? (TILE in {__file__})")
     return loops
 
 
@@ -123,13 +132,12 @@ def main() -> None:
         problem.name: {name: step_instructions(programs / "run_steps", problem, name) for name in BACKENDS}
         for problem in COUNTED
     }
-    (objects,) = programs.parent.parent.rglob("isa_avx512.cpp.o")
-    counted = {"steps": steps, "loops": kernel_loops(objects)}
+    counted = {"steps": steps, "loops": kernel_loops(programs.parent.parent)}
 
     print("instructions of one step, millions")
     cells = [[name, *(f"{count / 1e6:.3f}" for count in counts.values())] for name, counts in steps.items()]
     print(table(["", *BACKENDS], cells))
-    print("\ninstructions of the AVX-512 micro-kernel's loop, for each k of the 8 x 48 tile")
+    print("\ninstructions of the AVX-512 micro-kernels' loops, for each k (float or word) of the 8 x 48 tile")
     loops = counted["loops"]
     cells = [[name, *(f"{count:g}" for count in counts.values())] for name, counts in loops.items()]
     print(table(["", *next(iter(loops.values()))], cells))

@@ -157,7 +157,7 @@ struct Kernel {
         w.rows = left.rows();
         w.dy = right.data();
         w.ld = right.ld();
-        w.B = B;
+        w.B = w.depth = B;
         w.K = K;
         w.N = N;
         w.panels = panels(columns);
@@ -235,7 +235,7 @@ double time(double seconds, const std::function<void()>& work) {
 void bench_kernels(int argc, char** argv) {
     if (argc != 6) throw std::invalid_argument("usage: bench_kernels LAYERS BATCH BACKEND TURNS SECONDS");
     const Config config = bench::parse_network(argv[1], "bernoulli");
-    const Backend& b = backend(argv[3]);
+    const Backend& b = backend(argv[3]);  // of floats
     const int B = std::atoi(argv[2]), turns = std::atoi(argv[4]);
     const double seconds = std::atof(argv[5]);
     Json::Array lines;

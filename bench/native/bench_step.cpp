@@ -56,7 +56,7 @@ void bench_step(int argc, char** argv) {
         Arm arm;
         arm.name = argv[i];
         const size_t slash = arm.name.find('/');
-        const Backend& b = backend(arm.name.substr(0, slash).c_str());
+        const Backend& b = bench::find_backend(arm.name.substr(0, slash));
         const Sharing sharing = parse_sharing(slash == std::string::npos ? "" : arm.name.substr(slash + 1));
         arm.training = std::make_unique<bench::Training>(config, b, sharing, B, data);
         for (int s = 0; s < kVerified; ++s) arm.loss = arm.training->step(threads).loss;

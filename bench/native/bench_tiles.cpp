@@ -6,10 +6,11 @@
 //
 //     bench_tiles TURNS SECONDS
 //
-// The tiles take turns. Each is checked first: on rows of ones and a panel of twos every sum is twice the depth.
+// The tiles take turns. Each is checked first: on rows of ones and a panel of twos every sum is twice the depth, and
+// twice that where each float is a word of two bfloat16.
 #include <algorithm>
 #include <cstdio>
-#include <sstream>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "model/buffer.h"
 #include "model/json.h"
 #include "tiles/table.h"
+#include "training.h"
 
 using namespace fusedvae;
 
@@ -40,6 +42,7 @@ std::vector<Tile> all_tiles(const std::vector<const Backend*>& backends) {
     const tiles::Table* tables[] = {
 #if defined(__x86_64__)
         &tiles::kAvx512,
+        &tiles::kAvx512Bf16,
         &tiles::kAvx2,
 #elif defined(__aarch64__)
         &tiles::kNeon,
@@ -63,10 +66,15 @@ struct Operands {
     Matrix x{kBlock, kInputs};                            // rows of the batch
     Buffer panel{kInputs * tiles::kMostGroups * kGroup};  // packed weights, or a panel of dY
     float tile[tiles::kMostRows * tiles::kMostGroups * kGroup];
+    int values;  // in a float of the operands
 
-    Operands() {
-        for (int b = 0; b < kBlock; ++b) std::fill(x.row(b), x.row(b) + kInputs, 1.0f);
-        std::fill(panel.data(), panel.data() + panel.size(), 2.0f);
+    explicit Operands(bool bfloat16) : values(bfloat16 ? 2 : 1) {
+        const uint32_t ones = bfloat16 ? 0x3f803f80u : 0x3f800000u, twos = bfloat16 ? 0x40004000u : 0x40000000u;
+        float one, two;
+        std::memcpy(&one, &ones, sizeof one);
+        std::memcpy(&two, &twos, sizeof two);
+        for (int b = 0; b < kBlock; ++b) std::fill(x.row(b), x.row(b) + kInputs, one);
+        std::fill(panel.data(), panel.data() + panel.size(), two);
     }
     // One pass over the operands: floating-point operations done.
     double sweep(const Tile& t) {
@@ -74,12 +82,12 @@ struct Operands {
         int done = 0;
         for (; done + t.rows <= count; done += t.rows)
             t.product(tile, x.rows(), done, panel.data(), width, depth, false);
-        return 2.0 * done * width * depth;
+        return 2.0 * done * width * depth * values;
     }
     void check(const Tile& t) {
         sweep(t);
         for (int i = 0; i < t.rows * t.groups * kGroup; ++i)
-            if (tile[i] != 2.0f * static_cast<float>(t.along ? kInputs : kBlock))
+            if (tile[i] != 2.0f * static_cast<float>((t.along ? kInputs : kBlock) * values))
                 throw std::runtime_error("a tile's sums are wrong");
     }
 };
@@ -93,20 +101,19 @@ double gflops(double seconds, Work work) {
 }
 
 void bench_tiles(int turns, double seconds) {
-    std::vector<const Backend*> backends;
-    std::stringstream available(available_backends());
-    for (std::string name; std::getline(available, name, ',');) backends.push_back(&backend(name.c_str()));
-    Operands operands;
+    const std::vector<const Backend*> backends = bench::backends_here();
+    Operands floats(false), words(true);
+    const auto operands = [&](const Tile& t) -> Operands& { return t.backend->bfloat16 ? words : floats; };
     std::vector<Tile> all = all_tiles(backends);
     std::vector<Json::Array> peaks(backends.size());
-    for (const Tile& t : all) operands.check(t);
+    for (const Tile& t : all) operands(t).check(t);
     for (int turn = 0; turn < turns; ++turn)
         for (size_t b = 0; b < backends.size(); ++b) {
             float sink;
             peaks[b].emplace_back(gflops(seconds, [&] { return backends[b]->fma_loop(20000, &sink); }));
             for (Tile& t : all)
                 if (t.backend == backends[b])
-                    t.samples.emplace_back(gflops(seconds, [&] { return operands.sweep(t); }));
+                    t.samples.emplace_back(gflops(seconds, [&] { return operands(t).sweep(t); }));
         }
 
     Json result{Json::Object{}};

@@ -14,7 +14,7 @@ int main(int argc, char** argv) try {
     const Config config = bench::parse_network(argv[1], argv[2]);
     const int B = std::atoi(argv[3]), steps = std::atoi(argv[5]);
     const std::vector<float> data = bench::make_data(B, config.width());
-    bench::Training training(config, backend(argv[4]), Sharing::by_rows, B, data);
+    bench::Training training(config, bench::find_backend(argv[4]), Sharing::by_rows, B, data);
     fvae_losses losses{};
     for (int i = 0; i < steps; ++i) losses = training.step(1);
     std::printf("%.9g\n", losses.loss);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// A training on the engine's inner parts: network, parameters, moments, data and Step, for a named backend and a forced
-// sharing. The same step as Trainer's (Adam, its own noise), without the epoch loop. Used by the native benchmarks and
-// by tests/cpp/test_sharing.cpp.
+// A training on the engine's inner parts: network, parameters, moments, data and Step, for a named backend (the one of
+// bfloat16 too) and a forced sharing. The same step as Trainer's (Adam, its own noise), without the epoch loop. Used by
+// the native benchmarks and by tests/cpp/test_sharing.cpp.
 #pragma once
 #include <cstdlib>
 #include <random>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -14,6 +15,19 @@
 #include "model/step.h"
 
 namespace fusedvae::bench {
+
+// The backends that run here, best first; that of bfloat16 words last.
+inline std::vector<const Backend*> backends_here() {
+    std::vector<const Backend*> found;
+    std::stringstream list(available_backends());
+    for (std::string name; std::getline(list, name, ',');) found.push_back(&backend(name.c_str()));
+    if (bfloat16_backend()) found.push_back(bfloat16_backend());
+    return found;
+}
+inline const Backend& find_backend(const std::string& name) {
+    const Backend* words = bfloat16_backend();
+    return words && name == words->name ? *words : backend(name.c_str());
+}
 
 // "784-400-20": the width of the data, of the hidden layers (the decoder mirrors them), and of the latent code.
 inline Config parse_network(const std::string& layers, const std::string& likelihood) {
@@ -54,12 +68,16 @@ class Training {
           rows_(data.data(), static_cast<int64_t>(data.size()) / config_.width(), config_.width()),
           step_(config_, network_, backend, sharing),
           flat_(network_.floats),
-          transposed_(network_.floats_t),
+          words_(backend.bfloat16 ? network_.words : 0),
+          transposed_(backend.bfloat16 ? network_.words_t : network_.floats_t),
           m_(network_.floats),
           v_(network_.floats),
           B_(B) {
         network_.initialize(config_, 1, flat_.data());
-        network_.transpose(flat_.data(), transposed_.data());
+        if (backend.bfloat16)
+            network_.make_words(flat_.data(), words_.data(), transposed_.data());
+        else
+            network_.transpose(flat_.data(), transposed_.data());
     }
     Training(const Training&) = delete;
     Training& operator=(const Training&) = delete;
@@ -76,6 +94,7 @@ class Training {
         d.update = update_at(options_, steps_);
         d.parameters = flat_.data();
         d.transposed = transposed_.data();
+        d.words = words_.data();
         d.m = m_.data();
         d.v = v_.data();
         Lease lease(threads);
@@ -85,11 +104,10 @@ class Training {
         return losses;
     }
     bool by_columns() const { return step_.by_columns(); }
-    // Everything that a step writes and the next one reads.
+    // Parameters and moments; the copies that the products read show in the next loss.
     std::vector<float> state() const {
         std::vector<float> all;
-        for (const Buffer* b : {&flat_, &transposed_, &m_, &v_})
-            all.insert(all.end(), b->data(), b->data() + b->size());
+        for (const Buffer* b : {&flat_, &m_, &v_}) all.insert(all.end(), b->data(), b->data() + b->size());
         return all;
     }
 
@@ -99,7 +117,7 @@ class Training {
     const fvae_trainer_options options_;
     const Rows rows_;
     Step step_;
-    Buffer flat_, transposed_, m_, v_;
+    Buffer flat_, words_, transposed_, m_, v_;
     int B_;
     int64_t steps_ = 0;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Sharing a step by columns or by rows, each forced: the same losses, parameters, transposed copies and moments, bit for
-// bit, as one thread's, on every backend, whether or not the shape suits the way.
+// Sharing a step by columns or by rows, each forced: the same losses, parameters and moments, bit for bit, as one
+// thread's, on every backend, whether or not the shape suits the way.
 #include "bench/native/training.h"
 #include "check.h"
 
@@ -15,27 +15,20 @@ struct Case {
     int B;
 };
 
-std::vector<std::string> backends() {
-    std::vector<std::string> names;
-    std::stringstream list(available_backends());
-    for (std::string name; std::getline(list, name, ',');) names.push_back(name);
-    return names;
-}
-
 }  // namespace
 
 TEST(columns_and_rows_give_the_same_bits) {
     // Layers of one panel, which leave a thread without columns; of several; a latent wider than a panel; odd widths.
     for (const Case& c : {Case{"30-64-32-8", "gaussian", 40}, Case{"200-150-70", "bernoulli", 33},
                           Case{"49-100-97-3", "gaussian", 200}})
-        for (const std::string& name : backends()) {
+        for (const Backend* backend : bench::backends_here()) {
             const Config config = bench::parse_network(c.layers, c.likelihood);
             const std::vector<float> data = bench::make_data(2 * c.B, config.width());
             std::vector<float> expected;
             std::vector<double> losses;
             for (int threads : {1, 2, 3, 5})
                 for (Sharing sharing : {Sharing::by_rows, Sharing::by_columns}) {
-                    bench::Training training(config, backend(name.c_str()), sharing, c.B, data);
+                    bench::Training training(config, *backend, sharing, c.B, data);
                     std::vector<double> got;
                     for (int s = 0; s < 4; ++s) {
                         const fvae_losses one = training.step(threads);

@@ -5,6 +5,7 @@
 
 #define TABLE kAvx2
 #define BACKEND "avx2"
+#define MULTIPLY_ADD fma
 #define REGISTERS 16
 #define FLOATS 8
 #include "compile.h"

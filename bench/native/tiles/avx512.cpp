@@ -5,6 +5,7 @@
 
 #define TABLE kAvx512
 #define BACKEND "avx512"
+#define MULTIPLY_ADD fma
 #define REGISTERS 32
 #define FLOATS 16
 #include "compile.h"

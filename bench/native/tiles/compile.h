@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// Compiles the table for one instruction set: included after its simd header and after TABLE, BACKEND, REGISTERS and
-// FLOATS (in a register) are defined. The rules of csrc/cpu/isa_*.cpp hold here too: all but the table is unnamed.
+// Compiles the table for one instruction set: included after its simd header and after TABLE, BACKEND, MULTIPLY_ADD,
+// REGISTERS and FLOATS (in a register) are defined. The rules of csrc/cpu/isa_*.cpp hold here too: all but the table is
+// unnamed.
 #include "layer/gemm.h"
 #include "table.h"
 
 namespace fusedvae {
 namespace {
 constexpr int kWidest = 1, kTallest[] = {0, 1};  // microkernel.h's own choice, which is not used here
-}
+FUSEDVAE_FN V multiply_add(V a, V b, V sum) { return MULTIPLY_ADD(a, b, sum); }
+}  // namespace
 }  // namespace fusedvae
 
 #include "cpu/microkernel.h"

@@ -5,6 +5,7 @@
 
 #define TABLE kNeon
 #define BACKEND "neon"
+#define MULTIPLY_ADD fma
 #define REGISTERS 32
 #define FLOATS 4
 #include "compile.h"

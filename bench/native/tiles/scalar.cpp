@@ -5,6 +5,7 @@
 
 #define TABLE kScalar
 #define BACKEND "scalar"
+#define MULTIPLY_ADD fma
 #define REGISTERS 16
 #define FLOATS 4
 #include "compile.h"

@@ -19,6 +19,6 @@ struct Table {
     Product along[kMostRows + 1][kMostGroups + 1];   // A's rows run along the inner dimension: forward, dgrad
     Product across[kMostRows + 1][kMostGroups + 1];  // or across it: wgrad
 };
-extern const Table kScalar, kAvx2, kAvx512, kNeon;
+extern const Table kScalar, kAvx2, kAvx512, kAvx512Bf16, kNeon;
 
 }  // namespace fusedvae::tiles
