@@ -76,7 +76,9 @@ def tile_table(backends: dict[str, dict], walk: str) -> str:
     columns = list(dict.fromkeys((backend, width) for backend, width, _ in cells))
     heights = sorted({rows for _, _, rows in cells})
     lines = [[f"{rows} rows", *(cells.get((*column, rows), "") for column in columns)] for rows in heights]
-    return table(["", *(f"{backend} {width}" for backend, width in columns)], lines)
+    first = dict(reversed(columns))  # the narrowest panel of each backend: its column bears the name
+    heads = [f"{backend} {width}" if first[backend] == width else str(width) for backend, width in columns]
+    return table(["", *heads], lines)
 
 
 def main() -> None:
