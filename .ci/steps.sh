@@ -45,7 +45,7 @@ step_torch() {
 
 step_native() {
     venv_build
-    build native -DFUSEDVAE_TESTS=ON
+    build native -DFUSEDVAE_TESTS=ON -DFUSEDVAE_BENCH=ON
     test_native native
 }
 
@@ -115,10 +115,22 @@ step_clang() {
     done
     need "clang++$suffix" clang-14
     venv_build
-    build clang -DFUSEDVAE_TESTS=ON -DFUSEDVAE_PYTHON=ON "-DCMAKE_C_COMPILER=clang$suffix" \
+    build clang -DFUSEDVAE_TESTS=ON -DFUSEDVAE_BENCH=ON -DFUSEDVAE_PYTHON=ON "-DCMAKE_C_COMPILER=clang$suffix" \
         "-DCMAKE_CXX_COMPILER=clang++$suffix" "-DPython_EXECUTABLE=$(command -v python)" \
         "-Dpybind11_DIR=$(python -m pybind11 --cmakedir)"
     test_native clang
+}
+
+# Instruction counts of a step and of the AVX-512 kernel's loop against their record: no clock, so no noise.
+step_instructions() {
+    [[ $(uname -m) == x86_64 ]] || skip "the record is of x86-64"
+    need valgrind valgrind
+    need objdump binutils
+    need g++-12 g++-12
+    need_clone
+    venv counts cmake ninja numpy
+    CMAKE_GENERATOR=Ninja python "$clone/bench/instructions.py" --build "$work/instructions" \
+        --check "$clone/bench/results/instructions.json"
 }
 
 # The NEON backend: the native tests, compiled by Debian's cross-compiler, run by qemu.

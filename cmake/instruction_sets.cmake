@@ -14,34 +14,45 @@ include(CheckSymbolExists)
 check_symbol_exists(__x86_64__ "stddef.h" FUSEDVAE_X86_64)
 check_symbol_exists(__aarch64__ "stddef.h" FUSEDVAE_AARCH64)
 
-set(isa_sources csrc/cpu/isa_scalar.cpp)
 if(FUSEDVAE_X86_64)
-  list(APPEND isa_sources csrc/cpu/isa_avx2.cpp csrc/cpu/isa_avx512.cpp csrc/cpu/isa_avx512_bf16.cpp)
-  set(avx2_flags -mavx2 -mfma -mf16c)
-  set_source_files_properties(csrc/cpu/isa_avx2.cpp PROPERTIES COMPILE_OPTIONS "${avx2_flags}")
-  # Compilers prefer 256-bit vectors for their own loops by default; beside 512-bit kernels that only loses throughput.
-  set(avx512_flags
-      -mavx512f
-      -mavx512bw
-      -mavx512dq
-      -mavx512vl
-      -mfma
-      -mf16c
-      -mprefer-vector-width=512
-  )
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    # Its header's _mm512_undefined_ps() (GCC bug 105593).
-    list(APPEND avx512_flags -Wno-uninitialized)
-  endif()
-  set_source_files_properties(csrc/cpu/isa_avx512.cpp PROPERTIES COMPILE_OPTIONS "${avx512_flags}")
-  set_source_files_properties(
-    csrc/cpu/isa_avx512_bf16.cpp PROPERTIES COMPILE_OPTIONS "${avx512_flags};-mavx512bf16"
-  )
+  set(isas scalar avx2 avx512 avx512_bf16)
 elseif(FUSEDVAE_AARCH64)
-  list(APPEND isa_sources csrc/cpu/isa_neon.cpp) # Advanced SIMD is part of the architecture's baseline
+  set(isas scalar neon) # Advanced SIMD is part of the architecture's baseline
+else()
+  set(isas scalar)
 endif()
+set(isa_flags_avx2 -mavx2 -mfma -mf16c)
+# Compilers prefer 256-bit vectors for their own loops by default; beside 512-bit kernels that only loses throughput.
+set(isa_flags_avx512
+    -mavx512f
+    -mavx512bw
+    -mavx512dq
+    -mavx512vl
+    -mfma
+    -mf16c
+    -mprefer-vector-width=512
+)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # Its header's _mm512_undefined_ps() (GCC bug 105593).
+  list(APPEND isa_flags_avx512 -Wno-uninitialized)
+endif()
+set(isa_flags_avx512_bf16 ${isa_flags_avx512} -mavx512bf16)
 
-add_library(fusedvae_isa OBJECT ${isa_sources})
-target_compile_options(fusedvae_isa PRIVATE -O3 -fno-exceptions -fno-rtti -fno-lto)
-# Nothing in a kernel reads errno or the exception flags: square roots become one instruction, selects are vectorised.
-target_compile_options(fusedvae_isa PRIVATE -fno-math-errno -fno-trapping-math)
+# An object library of those files PREFIX<isa>.cpp that there are, for each instruction set of the target: the backends,
+# and what tests and benchmarks compile from the same headers.
+function(add_isa_library name prefix)
+  add_library(${name} OBJECT)
+  foreach(isa IN LISTS isas)
+    if(NOT EXISTS "${prefix}${isa}.cpp")
+      continue()
+    endif()
+    target_sources(${name} PRIVATE "${prefix}${isa}.cpp")
+    set_source_files_properties("${prefix}${isa}.cpp" PROPERTIES COMPILE_OPTIONS "${isa_flags_${isa}}")
+  endforeach()
+  target_compile_options(${name} PRIVATE -O3 -fno-exceptions -fno-rtti -fno-lto)
+  # Nothing in a kernel reads errno or the exception flags: square roots become one instruction, selects are vectorised.
+  target_compile_options(${name} PRIVATE -fno-math-errno -fno-trapping-math)
+  target_include_directories(${name} PUBLIC "${PROJECT_SOURCE_DIR}/csrc/include" "${PROJECT_SOURCE_DIR}/csrc")
+endfunction()
+
+add_isa_library(fusedvae_isa "${PROJECT_SOURCE_DIR}/csrc/cpu/isa_")

@@ -13,6 +13,7 @@ namespace fusedvae {
 struct Backend {
     const char* name;
     int groups_per_panel;  // widest panel, in kGroup columns
+    const int* tallest;    // [groups of a panel] rows of its register tile
     bool bfloat16;         // products read words
 
     // Tiles of rows [b0, b1) and panels [p0, p1).

@@ -90,7 +90,7 @@ FUSEDVAE_FN void finish_adam(const Update& u, const Slot& s, const float* gradie
         v = flush_tiny(fma(rest2 * g, g, beta2 * v));
         store(s.m + i, m);
         store(s.v + i, v);
-        store(s.value + i, fnma(step, m / fma(sqrt(v), inv_bias2, epsilon), w * factor));
+        store(s.value + i, fnma(step, adam_direction(m, v, inv_bias2, epsilon), w * factor));
     }
 }
 FUSEDVAE_FN void finish_sgd(const Update& u, const Slot& s, const float* gradient, int n) {

@@ -135,8 +135,8 @@ double fma_loop(int64_t iterations, float* sink) {
 }  // namespace
 }  // namespace fusedvae
 
-#define FUSEDVAE_DEFINE_BACKEND(symbol, text)                                              \
-    namespace fusedvae::cpu {                                                              \
-    const Backend symbol = {text,    kWidest,  kBfloat16, forward, dgrad,       wgrad,     \
-                            convert, to_words, find_bad,  normals, sum_squares, fma_loop}; \
+#define FUSEDVAE_DEFINE_BACKEND(symbol, text)                                                    \
+    namespace fusedvae::cpu {                                                                    \
+    const Backend symbol = {text,    kWidest,  kTallest, kBfloat16, forward,     dgrad,   wgrad, \
+                            convert, to_words, find_bad, normals,   sum_squares, fma_loop};      \
     }

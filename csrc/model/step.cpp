@@ -16,8 +16,8 @@ size_t z(int64_t i) { return static_cast<size_t>(i); }
 
 }  // namespace
 
-Step::Step(const Config& config, const Network& network, const Backend& backend)
-    : config_(config), network_(network), backend_(backend) {
+Step::Step(const Config& config, const Network& network, const Backend& backend, Sharing sharing)
+    : config_(config), network_(network), backend_(backend), sharing_(sharing) {
     const size_t count = network.layers.size();
     results_.resize(count);
     forward_.resize(count);
@@ -252,7 +252,8 @@ void Step::make_plan(int threads, int B) {
     // 128 columns make a 48 and an 80.
     size_t activations = 0;
     for (const Layer& layer : network_.layers) activations += z(B) * z(layer.padded());
-    plan.by_columns = threads > 1 && network_.floats >= activations && imbalance_by_columns(threads) < 1.1;
+    const bool columns_win = network_.floats >= activations && imbalance_by_columns(threads) < 1.1;
+    plan.by_columns = threads > 1 && (sharing_ == Sharing::by_shape ? columns_win : sharing_ == Sharing::by_columns);
     for (int t = 0; t < threads; ++t) plan.rows.push_back(share(B, kMaxRows, t, threads));
     plan.tiles.resize(z(threads));
 

@@ -17,6 +17,9 @@
 
 namespace fusedvae {
 
+// by_shape takes the faster way for the network, batch and threads at hand; tests and benches force one.
+enum class Sharing { by_shape, by_columns, by_rows };
+
 struct Batch {
     const Rows* x;
     const uint32_t* index;  // (B) rows of x; NULL: rows first ..
@@ -44,7 +47,7 @@ struct Destination {
 class Step {
   public:
     // A backend of bfloat16 words runs training steps only.
-    Step(const Config& config, const Network& network, const Backend& backend);
+    Step(const Config& config, const Network& network, const Backend& backend, Sharing sharing = Sharing::by_shape);
 
     // Fills *losses. False where the loss (or, with clipping, the gradient's norm) is not finite: then nothing was
     // updated. Throws, before anything is updated, what a batch's check finds.
@@ -55,6 +58,8 @@ class Step {
     // Threads that a batch of B rows is worth.
     int useful_threads(int64_t B, int available) const;
     int64_t bytes() const;
+    // How the last batch was shared; one thread always takes rows.
+    bool by_columns() const { return plan_.by_columns; }
 
   private:
     struct Tiles {  // rows [k0, k1) of dW's panel
@@ -88,6 +93,7 @@ class Step {
     const Config& config_;
     const Network& network_;
     const Backend& backend_;
+    const Sharing sharing_;
     int64_t capacity_ = 0;
 
     // One layer's results, in the form that the backend's products read.
