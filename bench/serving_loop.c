@@ -17,7 +17,8 @@ static double seconds(void) {
 double serve(const char* path, const float* x, float* out, int64_t n, int64_t calls) {
     fvae_model* model = NULL;
     size_t bytes = 0;
-    if (fvae_model_load(path, &model) != FVAE_OK || fvae_model_workspace_bytes(model, n, &bytes) != FVAE_OK) return -1.0;
+    if (fvae_model_load(path, &model) != FVAE_OK || fvae_model_workspace_bytes(model, n, &bytes) != FVAE_OK)
+        return -1.0;
     void* workspace = malloc(bytes);
     fvae_status status = fvae_model_reconstruct_into(model, x, n, out, workspace, bytes);
     const double start = seconds();
