@@ -116,8 +116,8 @@ class Python:
 class Native(Python):
     """fusedvae inside the library: serving_loop.c over the C API. It also measures how fast the weights can be read."""
 
-    def prepare(self, problem: Problem) -> None:
-        super().prepare(problem)
+    def __init__(self, threads: int):
+        super().__init__(threads)
         here = Path(__file__).parent.parent
         engine = Path(self.fv._core.__file__).resolve().parent
         library = min(path for path in engine.rglob("libfusedvae.*") if path.suffix in (".so", ".dylib"))
@@ -128,6 +128,9 @@ class Native(Python):
         subprocess.run([os.environ.get("CC", "cc"), *flags, *source, "-o", str(loop)], check=True)
         self.native = ctypes.CDLL(str(loop))
         self.native.serve.restype = self.native.read_all.restype = ctypes.c_double
+
+    def prepare(self, problem: Problem) -> None:
+        super().prepare(problem)
         self.path = str(Path(self.folder.name) / "model.safetensors").encode()
         self.model.save(self.path.decode())
 
