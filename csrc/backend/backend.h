@@ -18,6 +18,12 @@ struct Backend {
 
     // Tiles of rows [b0, b1) and panels [p0, p1).
     void (*forward)(const Forward&, int b0, int b1, int p0, int p1);
+    // One row x (K) through a linear_act layer: y (stored); sums (N padded) is scratch. Neither rows, y nor ld are read.
+    void (*forward_row)(const Forward&, const float* x, float* sums, float* y);
+    // One row of a head, pairs (2 Z): mu (Z), sigma (Z) = e^(logvar / 2), the sum of logvar; returns KL(q(z|x) || p(z)).
+    float (*split_head)(const float* head, int Z, float* mu, float* sigma, float* sum_logvar);
+    // z (count, Z) = mu + sigma eps (count, Z); ratio (count) = sum_j (eps^2 - z^2).
+    void (*draw_codes)(float* z, const float* eps, const float* mu, const float* sigma, int count, int Z, float* ratio);
     void (*dgrad)(const Dgrad&, int b0, int b1, int p0, int p1);
     // Rows [k0, k1) of dW's panel p; the one with k0 == 0 also finishes the panel's bias (and variance) columns.
     void (*wgrad)(const Wgrad&, int p, int k0, int k1);

@@ -221,6 +221,36 @@ fvae_status fvae_model_reconstruct(const fvae_model* model, const fvae_array* x,
         model->model->reconstruct(array_of(x, "x"), mean);
     });
 }
+fvae_status fvae_model_workspace_bytes(const fvae_model* model, int64_t rows, size_t* bytes) {
+    return guarded([&] {
+        require(model, "model");
+        require(bytes, "bytes");
+        *bytes = model->model->workspace_bytes(rows);
+    });
+}
+fvae_status fvae_model_encode_into(const fvae_model* model, const float* x, int64_t n, float* mu, float* logvar,
+                                   void* workspace, size_t workspace_bytes) {
+    return guarded([&] {
+        require(model, "model");
+        model->model->encode_into(x, n, mu, logvar, workspace, workspace_bytes);
+    });
+}
+fvae_status fvae_model_decode_into(const fvae_model* model, const float* z, int64_t n, float* mean, void* workspace,
+                                   size_t workspace_bytes) {
+    return guarded([&] {
+        require(model, "model");
+        require(mean, "mean");
+        model->model->decode_into(z, n, mean, workspace, workspace_bytes);
+    });
+}
+fvae_status fvae_model_reconstruct_into(const fvae_model* model, const float* x, int64_t n, float* mean,
+                                        void* workspace, size_t workspace_bytes) {
+    return guarded([&] {
+        require(model, "model");
+        require(mean, "mean");
+        model->model->reconstruct_into(x, n, mean, workspace, workspace_bytes);
+    });
+}
 fvae_status fvae_model_elbo(const fvae_model* model, const fvae_array* x, int64_t samples, uint64_t seed,
                             double* elbo) {
     return guarded([&] {

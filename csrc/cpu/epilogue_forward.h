@@ -15,51 +15,66 @@ constexpr int kMaxPairs = (kMaxWidth / 2 + kLanes - 1) / kLanes * kLanes;  // wh
 
 // ---- linear_act: y = act(x W + b) ------------------------------------------------------------------------------------
 
+// `w` columns of one row, of which `stored` exist in y (and slope, unless it is NULL).
+template <Activation A>
+FUSEDVAE_FN void finish_row(const float* sums, const float* bias, int w, int stored, float* y, float* slope) {
+    for (int c = 0; c < w; c += kLanes) {
+        const int n = valid_lanes(stored, c);
+        if (n == 0) break;
+        V d = set1(1.0f);
+        const V act = activate<A>(load(sums + c) + load(bias + c), &d);
+        if (n == kLanes) {
+            store(y + c, act);
+            if (slope) store(slope + c, d);
+        } else {
+            store_part(y + c, act, n);
+            if (slope) store_part(slope + c, d, n);
+        }
+    }
+}
 template <Activation A>
 FUSEDVAE_FN void finish_linear_act(const Forward& f, const Tile& t) {
     float slopes[kBfloat16 && saves_slope(A) ? kMaxRows * kMaxWidth : 1];
     const bool keeps_slope = saves_slope(A) && (kBfloat16 ? f.slope_words.along : f.slope);
     for (int r = 0; r < t.m; ++r) {
         const ptrdiff_t row = (t.b0 + r) * f.ld + t.c0;
-        float *out = place(f.y, row, t.values + r * t.w), *out_slope = place(f.slope, row, slopes + r * t.w);
-        for (int c = 0; c < t.w; c += kLanes) {
-            const int n = valid_lanes(f.stored, t.c0 + c);
-            if (n == 0) break;
-            V slope = set1(1.0f);
-            const V y = activate<A>(load(t.values + r * t.w + c) + load(f.bias + t.c0 + c), &slope);
-            if (n == kLanes) {
-                store(out + c, y);
-                if (keeps_slope) store(out_slope + c, slope);
-            } else {
-                store_part(out + c, y, n);
-                if (keeps_slope) store_part(out_slope + c, slope, n);
-            }
-        }
+        float* const sums = t.values + r * t.w;
+        finish_row<A>(sums, f.bias + t.c0, t.w, f.stored - t.c0, place(f.y, row, sums),
+                      keeps_slope ? place(f.slope, row, slopes + r * t.w) : nullptr);
     }
     store_words(f.y_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
     if (keeps_slope) store_slope_words(f.slope_words, slopes, t.w, t.b0, t.m, t.c0, t.w);
 }
-void linear_act(const Forward& f, const Tile& t) {
-    switch (f.activation) {
+template <Activation A>
+struct Is {
+    static constexpr Activation value = A;
+};
+// Calls finish(Is<a>()).
+template <class Finish>
+FUSEDVAE_FN void with_activation(Activation a, Finish finish) {
+    switch (a) {
         case Activation::identity:
-            return finish_linear_act<Activation::identity>(f, t);
+            return finish(Is<Activation::identity>());
         case Activation::relu:
-            return finish_linear_act<Activation::relu>(f, t);
+            return finish(Is<Activation::relu>());
         case Activation::leaky_relu:
-            return finish_linear_act<Activation::leaky_relu>(f, t);
+            return finish(Is<Activation::leaky_relu>());
         case Activation::elu:
-            return finish_linear_act<Activation::elu>(f, t);
+            return finish(Is<Activation::elu>());
         case Activation::gelu:
-            return finish_linear_act<Activation::gelu>(f, t);
+            return finish(Is<Activation::gelu>());
         case Activation::silu:
-            return finish_linear_act<Activation::silu>(f, t);
+            return finish(Is<Activation::silu>());
         case Activation::tanh:
-            return finish_linear_act<Activation::tanh>(f, t);
+            return finish(Is<Activation::tanh>());
         case Activation::sigmoid:
-            return finish_linear_act<Activation::sigmoid>(f, t);
+            return finish(Is<Activation::sigmoid>());
         case Activation::softplus:
-            return finish_linear_act<Activation::softplus>(f, t);
+            return finish(Is<Activation::softplus>());
     }
+}
+void linear_act(const Forward& f, const Tile& t) {
+    with_activation(f.activation, [&](auto a) { finish_linear_act<a.value>(f, t); });
 }
 
 // ---- noise -----------------------------------------------------------------------------------------------------------
@@ -135,38 +150,66 @@ void reparameterize_kl(const Forward& f, const Tile& t, int panel) {
 
 // ---- likelihoods: nll per row, and its gradient --------------------------------------------------------------------------
 
-// Runs term(row, c, x, target, &gradient) over a tile with one output per feature.
-template <class Term>
-FUSEDVAE_FN void finish_likelihood(const Forward& f, const Tile& t, int panel, Term term) {
+// Adds each feature of a tile with one output per feature to a sum per row: sum.add(c, x, target, keep, &gradient), where
+// keep() zeroes what lies past the last column. Without a gradient (scores) the compiler drops what only the gradient needs.
+template <bool kGradient, class Start>
+FUSEDVAE_FN void finish_features(const Forward& f, const Tile& t, int panel, Start start) {
     const V scale = set1(f.scale);
+    const int whole = f.N - t.c0 < t.w ? (f.N - t.c0) / kLanes * kLanes : t.w;  // columns in full registers
+    decltype(start()) nll_of[kMaxRows];
     for (int r = 0; r < t.m; ++r) {
-        const float* target = f.target[t.b0 + r] + t.c0;
-        float* dy = place(f.dy, (t.b0 + r) * f.ld + t.c0, t.values + r * t.w);
-        V nll = set1(0.0f);
-        for (int c = 0; c < t.w; c += kLanes) {
-            const int n = valid_lanes(f.N, t.c0 + c);
-            const V x = load(t.values + r * t.w + c) + load(f.bias + t.c0 + c);
-            V gradient;
-            if (n == kLanes) {
-                nll = nll + term(c, x, load(target + c), &gradient);
-                gradient = gradient * scale;
-            } else {  // the last columns: nothing past the target's end is read, padded columns count for nothing
-                nll = nll + keep_first(term(c, x, load_part(target + c, n), &gradient), n);
-                gradient = keep_first(gradient * scale, n);
-            }
-            if (dy) store(dy + c, gradient);
+        const float *values = t.values + r * t.w, *bias = f.bias + t.c0, *target = f.target[t.b0 + r] + t.c0;
+        float* dy = kGradient ? place(f.dy, (t.b0 + r) * f.ld + t.c0, t.values + r * t.w) : nullptr;
+        auto nll = start();
+        V gradient;
+        int c = 0;
+        for (; c < whole; c += kLanes) {
+            const auto all = [](V v) __attribute__((always_inline)) { return v; };
+            nll.add(c, load(values + c) + load(bias + c), load(target + c), all, &gradient);
+            if (kGradient) store(dy + c, gradient * scale);
         }
-        f.partial[(t.b0 + r) * f.panels.count + panel] = sum(nll);
+        for (; c < t.w; c += kLanes) {  // nothing past the target's end is read
+            const int n = valid_lanes(f.N, t.c0 + c);
+            const auto keep = [n](V v) __attribute__((always_inline)) { return keep_first(v, n); };
+            nll.add(c, load(values + c) + load(bias + c), load_part(target + c, n), keep, &gradient);
+            if (kGradient) store(dy + c, keep(gradient * scale));
+        }
+        nll_of[r] = nll;
     }
-    store_words(f.dy_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
+    // apart, so that one row's long chain of operations does not hold up the next row's
+    for (int r = 0; r < t.m; ++r) f.partial[(t.b0 + r) * f.panels.count + panel] = sum(nll_of[r].total());
+    if (kGradient) store_words(f.dy_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
+}
+template <class Start>
+FUSEDVAE_FN void finish_likelihood(const Forward& f, const Tile& t, int panel, Start start) {
+    if (kBfloat16 ? f.dy_words.along : f.dy) return finish_features<true>(f, t, panel, start);
+    finish_features<false>(f, t, panel, start);
 }
 
+struct BernoulliSum {
+    V sum = set1(0.0f), product = set1(1.0f);  // a panel multiplies at most 16 factors of at most 2
+    template <class Keep>
+    FUSEDVAE_FN void add(int, V x, V target, Keep keep, V* gradient) {
+        V term, u;
+        bernoulli_term(x, target, &term, &u, gradient);
+        sum = sum + keep(term);
+        product = fma(product, keep(u), product);
+    }
+    FUSEDVAE_FN V total() const { return sum + log(product); }
+};
 void bernoulli_nll(const Forward& f, const Tile& t, int panel) {
-    finish_likelihood(
-        f, t, panel,
-        [](int, V x, V target, V* d) __attribute__((always_inline)) { return bernoulli_term(x, target, d); });
+    finish_likelihood(f, t, panel, [] { return BernoulliSum(); });
 }
 
+struct GaussianSum {
+    const float *inverse, *log_of;  // of each column's variance
+    V sum = set1(0.0f);
+    template <class Keep>
+    FUSEDVAE_FN void add(int c, V x, V target, Keep keep, V* gradient) {
+        sum = sum + keep(gaussian_term(x, target, load(inverse + c), load(log_of + c), gradient));
+    }
+    FUSEDVAE_FN V total() const { return sum; }
+};
 void gaussian_nll(const Forward& f, const Tile& t, int panel) {
     // per column, shared by the tile's rows
     float inverse[kMaxWidth], log_of[kMaxWidth];
@@ -176,10 +219,7 @@ void gaussian_nll(const Forward& f, const Tile& t, int panel) {
         store(inverse + c, set1(1.0f) / variance);
         store(log_of + c, log(variance));
     }
-    finish_likelihood(
-        f, t, panel, [&](int c, V x, V target, V* d) __attribute__((always_inline)) {
-            return gaussian_term(x, target, load(inverse + c), load(log_of + c), d);
-        });
+    finish_likelihood(f, t, panel, [&] { return GaussianSum{inverse, log_of}; });
 }
 
 // Columns are pairs (mean, log-variance); the target has one value for each pair.

@@ -9,6 +9,7 @@
 #include "epilogue_forward.h"
 #include "microkernel.h"
 #include "prologue.h"
+#include "serving.h"
 
 namespace fusedvae {
 namespace {
@@ -135,8 +136,8 @@ double fma_loop(int64_t iterations, float* sink) {
 }  // namespace
 }  // namespace fusedvae
 
-#define FUSEDVAE_DEFINE_BACKEND(symbol, text)                                                    \
-    namespace fusedvae::cpu {                                                                    \
-    const Backend symbol = {text,    kWidest,  kTallest, kBfloat16, forward,     dgrad,   wgrad, \
-                            convert, to_words, find_bad, normals,   sum_squares, fma_loop};      \
+#define FUSEDVAE_DEFINE_BACKEND(symbol, text)                                                                    \
+    namespace fusedvae::cpu {                                                                                    \
+    const Backend symbol = {text,  kWidest, kTallest, kBfloat16, forward,  forward_row, split_head,  draw_codes, \
+                            dgrad, wgrad,   convert,  to_words,  find_bad, normals,     sum_squares, fma_loop};  \
     }

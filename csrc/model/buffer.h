@@ -38,7 +38,9 @@ class Buffer {
 class Matrix {
   public:
     Matrix() = default;
-    Matrix(int64_t rows, int64_t columns) : ld_(columns % 1024 == 0 ? columns + 16 : columns) {
+    static ptrdiff_t leading_dimension(int64_t columns) { return columns % 1024 == 0 ? columns + 16 : columns; }
+
+    Matrix(int64_t rows, int64_t columns) : ld_(leading_dimension(columns)) {
         values_ = Buffer(static_cast<size_t>(rows) * static_cast<size_t>(ld_));
         rows_.resize(static_cast<size_t>(rows));
         for (int64_t b = 0; b < rows; ++b) rows_[static_cast<size_t>(b)] = values_.data() + b * ld_;

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "pass.h"
+
 namespace fusedvae {
 
 namespace {
@@ -15,7 +17,11 @@ const Config& checked(const Config& config) {
 }  // namespace
 
 Model::Model(const Config& c, uint64_t seed)
-    : config(checked(c)), backend(fusedvae::backend()), network(config, backend), flat(network.floats) {
+    : config(checked(c)),
+      backend(fusedvae::backend()),
+      network(config, backend),
+      flat(network.floats),
+      inference(config, network, flat.data()) {
     network.initialize(config, seed, flat.data());
 }
 

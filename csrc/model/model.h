@@ -14,13 +14,27 @@
 
 namespace fusedvae {
 
+class Pass;
+
+// The layers as inference reads them (pass.h): linear_act each, the last one with the activation of p(x|z)'s mean. Rows and
+// outputs are left open. Weights in another precision would be another list.
+struct Inference {
+    Inference(const Config& config, const Network& network, const float* flat);
+
+    std::vector<Forward> layers;
+    Forward scoring{};  // the output layer with its likelihood, without a gradient
+    int widest = 0;     // columns of what passes from layer to layer, or waits to be summed or split
+    int longest = 0;    // columns of any layer
+};
+
 struct Model {
     Model(const Config& config, uint64_t seed);
 
     const Config config;
     const Backend& backend;
     const Network network;
-    Buffer flat;           // all parameters, in the network's order
+    Buffer flat;  // all parameters, in the network's order
+    const Inference inference;
     uint64_t version = 0;  // changes when someone other than a trainer's step writes them
     mutable std::shared_mutex mutex;
 
@@ -32,6 +46,14 @@ struct Model {
     void encode(const fvae_array& x, float* mu, float* logvar) const;
     void decode(const float* z, int64_t n, float* mean) const;
     void reconstruct(const fvae_array& x, float* mean) const;
+    // The same on the calling thread alone, in the caller's workspace: nothing is allocated or locked, so nobody may
+    // change the parameters meanwhile. x (n, D) and z (n, Z) are dense float32.
+    size_t workspace_bytes(int64_t rows) const;
+    void encode_into(const float* x, int64_t n, float* mu, float* logvar, void* workspace, size_t bytes) const;
+    void decode_into(const float* z, int64_t n, float* mean, void* workspace, size_t bytes) const;
+    void reconstruct_into(const float* x, int64_t n, float* mean, void* workspace, size_t bytes) const;
+
+    // scoring.cpp
     void elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* result) const;
     void log_likelihood(const fvae_array& x, int64_t samples, uint64_t seed, double* result) const;
 
@@ -42,6 +64,9 @@ struct Model {
     // model_file.cpp
     void save(const std::string& path) const;
     static std::shared_ptr<Model> load(const std::string& path);
+
+  private:
+    Pass pass(int64_t rows, void* workspace, size_t bytes) const;
 };
 
 // Shared with checkpoints (model_file.cpp): the parameters as tensors to write, under `prefix` + name.

@@ -41,6 +41,7 @@ struct Rows {
 // Which thread trains a model just now, shared by the model and its trainers; read and written under the GIL.
 struct Training {
     std::thread::id owner;
+    int readers = 0;  // threads that read the model without its lock (serving.cpp)
 };
 
 // Marks this thread as the one that trains; refuses while any thread does, this one (from a callback) included.
@@ -54,7 +55,11 @@ class Exclusive {
         if (training.owner != std::thread::id{}) {
             throw std::runtime_error("this model is being trained in another thread; wait for that run or stop it");
         }
-        training.owner = std::this_thread::get_id();
+        training.owner = std::this_thread::get_id();  // from here on no reader begins without the lock
+        while (training.readers > 0) {
+            const py::gil_scoped_release released;
+            std::this_thread::yield();
+        }
     }
     ~Exclusive() { training_.owner = std::thread::id{}; }
     Exclusive(const Exclusive&) = delete;
@@ -74,7 +79,8 @@ inline void refuse_other_threads(const Training& training) {
 struct BoundModel {
     Model model;
     std::shared_ptr<Training> training;
-    int64_t width;          // D
+    std::vector<int64_t> input_shape;
+    int64_t width;          // D, its product
     int64_t latent;         // Z
     double row_work = 0.0;  // operations of one row through all layers
 
@@ -87,6 +93,7 @@ inline py::tuple losses_tuple(const fvae_losses& losses) {
 
 void bind_config(py::module_& m);
 void bind_model(py::module_& m);
+void bind_serving(py::class_<BoundModel>& model);
 void bind_trainer(py::module_& m);
 void bind_kernels(py::module_& m);
 

@@ -159,7 +159,8 @@ Rows::Rows(py::array source, bool streamed) : array(std::move(source)), view(fva
 
 BoundModel::BoundModel(Model m, std::shared_ptr<Training> shared) : model(std::move(m)), training(std::move(shared)) {
     const Config config = model.config();
-    width = product(config.input_shape);
+    input_shape = config.input_shape;
+    width = product(input_shape);
     latent = config.latent;
     for (const ParameterInfo& info : model.parameters()) row_work += 2.0 * static_cast<double>(info.size());
 }
@@ -169,7 +170,8 @@ void bind_model(py::module_& m) {
         .def(py::init<py::array, bool>(), py::arg("array"), py::arg("streamed") = false)
         .def_readonly("array", &Rows::array);
 
-    py::class_<BoundModel>(m, "Model")
+    py::class_<BoundModel> model(m, "Model");
+    model
         .def(py::init([](const Config& config, uint64_t seed) { return BoundModel(Model(config, seed)); }),
              py::arg("config"), py::arg("seed"))
         .def_static(
@@ -200,6 +202,7 @@ void bind_model(py::module_& m) {
         .def("log_likelihood", &score<&Model::log_likelihood>, py::arg("x"), py::arg("samples"), py::arg("seed"))
         .def("gradients", &gradients, py::arg("x"), py::arg("noise"), py::arg("seed"), py::arg("beta"),
              py::arg("free_bits"), py::arg("precision"));
+    bind_serving(model);
 }
 
 }  // namespace fusedvae::python

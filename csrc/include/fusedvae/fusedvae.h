@@ -180,6 +180,27 @@ FVAE_API fvae_status fvae_model_encode(const fvae_model* model, const fvae_array
 FVAE_API fvae_status fvae_model_decode(const fvae_model* model, const float* z, int64_t n, float* mean);
 /* mean of p(x|z) at the mean code z = mu: x (n, D) -> mean (n, D). */
 FVAE_API fvae_status fvae_model_reconstruct(const fvae_model* model, const fvae_array* x, float* mean);
+
+/* Serving: encode, decode and reconstruct for programs that may neither wait nor allocate (an audio callback, a request
+ * handler with threads of its own). A call computes on the calling thread alone, in the caller's workspace, and gives the
+ * bits of the function without `_into`. x (n, D) and z (n, Z) are dense float32, apart from the outputs, except that
+ * reconstruct's mean may be x itself. Only a failing call allocates, for its message.
+ *
+ * Threads: any number of them may call these on one model at the same time, each with a workspace of its own. Nothing is
+ * locked, so nobody may change the model meanwhile: no parameter may be set, and its trainer may not be within fit or
+ * step; a callback of fit's may call them. */
+/* Bytes of workspace for calls with up to `rows` rows; constant from 128 rows on. Safe from any thread at any time. */
+FVAE_API fvae_status fvae_model_workspace_bytes(const fvae_model* model, int64_t rows, size_t* bytes);
+/* x (n, D) -> mu (n, Z), logvar (n, Z); either may be NULL. workspace: any alignment, contents do not matter. */
+FVAE_API fvae_status fvae_model_encode_into(const fvae_model* model, const float* x, int64_t n, float* mu,
+                                            float* logvar, void* workspace, size_t workspace_bytes);
+/* z (n, Z) -> mean (n, D) of p(x|z). */
+FVAE_API fvae_status fvae_model_decode_into(const fvae_model* model, const float* z, int64_t n, float* mean,
+                                            void* workspace, size_t workspace_bytes);
+/* x (n, D) -> mean (n, D) of p(x|z) at the mean code. */
+FVAE_API fvae_status fvae_model_reconstruct_into(const fvae_model* model, const float* x, int64_t n, float* mean,
+                                                 void* workspace, size_t workspace_bytes);
+
 /* -(reconstruction + KL) per row, the mean over `samples` draws: elbo (n). The same noise serves every row. */
 FVAE_API fvae_status fvae_model_elbo(const fvae_model* model, const fvae_array* x, int64_t samples, uint64_t seed,
                                      double* elbo);

@@ -165,6 +165,18 @@ struct ParameterInfo {
     }
 };
 
+// Memory for the *_into calls of one thread; see Model::workspace.
+class Workspace {
+  public:
+    explicit Workspace(size_t bytes) : bytes_(bytes), memory_(new unsigned char[bytes]) {}
+    void* data() const noexcept { return memory_.get(); }
+    size_t size() const noexcept { return bytes_; }
+
+  private:
+    size_t bytes_;
+    std::unique_ptr<unsigned char[]> memory_;
+};
+
 class Model {
   public:
     explicit Model(const Config& config, uint64_t seed = 0) {
@@ -226,6 +238,25 @@ class Model {
     }
     void decode(const float* z, int64_t n, float* mean) const { check(fvae_model_decode(get(), z, n, mean)); }
     void reconstruct(const fvae_array& x, float* mean) const { check(fvae_model_reconstruct(get(), &x, mean)); }
+
+    // Serving: on the calling thread alone, without allocation or lock; nobody may change the model meanwhile. A
+    // workspace serves calls with up to `rows` rows, one at a time.
+    size_t workspace_bytes(int64_t rows) const {
+        size_t bytes = 0;
+        check(fvae_model_workspace_bytes(get(), rows, &bytes));
+        return bytes;
+    }
+    Workspace workspace(int64_t rows) const { return Workspace(workspace_bytes(rows)); }
+    void encode_into(const float* x, int64_t n, float* mu, float* logvar, const Workspace& workspace) const {
+        check(fvae_model_encode_into(get(), x, n, mu, logvar, workspace.data(), workspace.size()));
+    }
+    void decode_into(const float* z, int64_t n, float* mean, const Workspace& workspace) const {
+        check(fvae_model_decode_into(get(), z, n, mean, workspace.data(), workspace.size()));
+    }
+    void reconstruct_into(const float* x, int64_t n, float* mean, const Workspace& workspace) const {
+        check(fvae_model_reconstruct_into(get(), x, n, mean, workspace.data(), workspace.size()));
+    }
+
     void elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* out) const {
         check(fvae_model_elbo(get(), &x, samples, seed, out));
     }
