@@ -23,14 +23,22 @@ class Entry(NamedTuple):
     kind: str
     needs: str  # the package without which the arm is left out
     title: str
+    precision: str = "float32"
+
+
+class Unavailable(Exception):
+    """What an arm's prepare() raises where this machine or this build cannot run it: it is left out, with the reason."""
 
 
 ARMS = {
     "fusedvae": Entry("arms.fused", "Fused", "fusedvae", "fusedvae"),
+    "fusedvae.bf16": Entry("arms.fused", "FusedBfloat16", "fusedvae", "fusedvae, bfloat16", "bfloat16"),
     "torch": Entry("arms.pytorch", "Eager", "torch", "PyTorch eager"),
     "torch.compile": Entry("arms.pytorch", "Compiled", "torch", "torch.compile"),
+    "torch.bf16": Entry("arms.pytorch", "CompiledBfloat16", "torch", "torch.compile, bfloat16", "bfloat16"),
     "jax": Entry("arms.jax_scan", "Scan", "jax", "JAX, scan of steps"),
     "reference": Entry("arms.reference", "Reference", "numpy", "NumPy, double"),
+    "memory": Entry("arms.memory", "Memory", "numpy", "NumPy, bandwidth"),
     "fashion": Entry("arms.fashion", "Fused", "fusedvae", "fusedvae"),
     "fashion.bfloat16": Entry("arms.fashion", "FusedBfloat16", "fusedvae", "fusedvae, bfloat16"),
     "fashion.torch": Entry("arms.fashion", "Loop", "torch", "PyTorch's usual loop"),
