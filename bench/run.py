@@ -44,9 +44,8 @@ def rows(record: dict, many: bool) -> list[list[str]]:
 
 def title(record: dict) -> str:
     """What the machine could do, above a network's table."""
-    lines = [
-        f"{record['config']}: {record['flops'] / 1e9:.4g} Gflop a step, {record['state_bytes'] / 1e6:.3g} MB state"
-    ]
+    work = f"{record['flops'] / 1e9:.4g} Gflop a step, {record['state_bytes'] / 1e6:.3g} MB of weights and moments"
+    lines = [f"{record['config']}: {work}"]
     for limit in record["limits"]:
         peaks = ", ".join(f"{name} {peak['gflops']:.0f} GFLOP/s" for name, peak in limit["peaks"].items())
         rates = ", ".join(f"{loop} {rate['median']:.0f} GB/s" for loop, rate in limit["bandwidth"].items())

@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 
 class Unavailable(Exception):
-    """What an arm's prepare() raises where this machine or this build cannot run it: it is left out, with the reason."""
+    """What an arm's prepare() raises where it cannot run here: it is left out, and the reason is printed."""
 
 
 ARMS = {

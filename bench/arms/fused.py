@@ -53,7 +53,7 @@ class Fused:
     def train(self, epochs: int) -> float:
         return float(self.trainer.fit(self.x, epochs=epochs)["loss"][-1])
 
-    def peak(self, seconds: float, precision: str) -> float | None:
+    def peak(self, seconds: float, precision: str) -> float:
         """GFLOP/s of a register-only multiply-add loop on as many threads: the processor's arithmetic limit now."""
         return measure_peak(self.threads, seconds, precision)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""PyTorch's arms, eager, compiled, and compiled under bfloat16 autocast: the usual module, summed losses over the batch size, Adam(fused=True), and the
-batches already cut from a tensor in memory (no DataLoader: fashion_mnist.py times that). Compiled, the whole of noise,
-forward and loss is one function, and autograd's backward is compiled with it. Compiling the optimiser too, or the
-step as a whole, was tried on `tabular` and `mnist` and was no faster than the fused Adam."""
+"""PyTorch's arms: eager, compiled, and compiled under bfloat16 autocast. The usual module, summed losses over the batch
+size, Adam(fused=True), and the batches already cut from a tensor in memory (no DataLoader: fashion_mnist.py times
+that). Compiled, the whole of noise, forward and loss is one function, and autograd's backward is compiled with it.
+Compiling the optimiser too, or the step as a whole, was tried on `tabular` and `mnist` and was no faster than the
+fused Adam."""
 
 from __future__ import annotations
 
@@ -96,7 +97,7 @@ class Compiled(Eager):
 
 
 class CompiledBfloat16(Compiled):
-    """Autocast around forward and loss, as PyTorch's guide has it: products in bfloat16, weights and Adam in float32."""
+    """Autocast around forward and loss, as PyTorch's guide says: products in bfloat16, weights and Adam in float32."""
 
     def step(self, x, noise=None):
         self.optimizer.zero_grad()

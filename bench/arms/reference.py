@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from problems import BETA1, BETA2, EPSILON, Problem
 
-
 ROUNDINGS = 4  # independent ones, whose greatest error ...
 MARGIN = 2  # ... is doubled
 

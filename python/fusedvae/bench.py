@@ -18,6 +18,7 @@ import numpy as np
 import fusedvae as fv
 
 from . import _core
+from .config import PRECISIONS
 from .demo import flops_per_row
 
 ROUNDS = 10  # turns of each count of threads
@@ -97,8 +98,8 @@ class Row:
     steps_per_second: float
     rows_per_second: float
     gflops: float
-    peak_gflops: float | None
-    percent_of_peak: float | None
+    peak_gflops: float
+    percent_of_peak: float
 
 
 def run(
@@ -120,9 +121,9 @@ def run(
         fv.set_num_threads(before)
 
 
-def measure_peak(threads: int, seconds: float, precision: str = "float32") -> float | None:
-    """GFLOP/s of a register-only loop of multiply-adds: the arithmetic's limit. None where there is no such loop."""
-    return _core.measure_peak(threads, seconds) if precision == "float32" else None
+def measure_peak(threads: int, seconds: float, precision: str = "float32") -> float:
+    """GFLOP/s of a register-only loop of multiply-adds in "float32" or "bfloat16": the arithmetic's limit."""
+    return _core.measure_peak(threads, seconds, PRECISIONS.index(precision))
 
 
 def _measure(network: Network, threads: Sequence[int], seconds: float, rounds: int, precision: str) -> Iterator[Row]:
@@ -140,23 +141,21 @@ def _measure(network: Network, threads: Sequence[int], seconds: float, rounds: i
 
     fit(1)  # allocates
     times: dict[int, list[float]] = {n: [] for n in threads}
-    peaks: dict[int, list[float | None]] = {n: [] for n in threads}
+    peaks: dict[int, list[float]] = {n: [] for n in threads}
     for _ in range(rounds):
         for n in threads:
             fv.set_num_threads(n)
             epochs = max(1, round(seconds / rounds / fit(1)))  # this one wakes the threads and warms their caches
             times[n].append(1e3 * fit(epochs) / (epochs * steps))
-            peaks[n].append(measure_peak(n, min(0.05, seconds / rounds), precision))
+            peaks[n].append(measure_peak(n, min(0.05, seconds / rounds), trainer.precision))
     for n in threads:
         q1, median, q3 = (float(q) for q in np.percentile(times[n], (25, 50, 75)))
         gflops = network.flops() / median / 1e6
-        known = [peak for peak in peaks[n] if peak is not None]
-        # The loop can meet a slower moment than the steps did.
-        peak = max(float(np.median(known)), gflops) if known else None
+        peak = max(float(np.median(peaks[n])), gflops)  # the loop can meet a slower moment than the steps did
         yield Row(
             config=network.name,
             threads=n,
-            precision=precision,
+            precision=trainer.precision,
             ms=median,
             ms_q1=q1,
             ms_q3=q3,
@@ -165,7 +164,7 @@ def _measure(network: Network, threads: Sequence[int], seconds: float, rounds: i
             rows_per_second=1e3 / median * network.batch,
             gflops=gflops,
             peak_gflops=peak,
-            percent_of_peak=100 * gflops / peak if peak else None,
+            percent_of_peak=100 * gflops / peak,
         )
 
 
@@ -175,10 +174,9 @@ HEADER = "config   threads   ms per step            quartiles        rows/s   GF
 def line(row: Row) -> str:
     """A row of the table under HEADER."""
     quartiles = f"{row.ms_q1:.4g} - {row.ms_q3:.4g}"
-    percent = "" if row.percent_of_peak is None else f"{row.percent_of_peak:.0f}"
     return (
         f"{row.config:8} {row.threads:7} {row.ms:13.4g} {quartiles:>20} {row.rows_per_second:13,.0f} "
-        f"{row.gflops:9.1f} {percent:>11}"
+        f"{row.gflops:9.1f} {row.percent_of_peak:11.0f}"
     )
 
 
