@@ -51,8 +51,9 @@ def measure(problem: Problem, plan: Plan, left_out: dict[str, str]) -> dict:
                 continue
             workers[turn] = worker
         verified = _verify(problem, workers, max(plan.threads))
-        limits = {n: _Limits(stack.enter_context(Worker("memory", n)), workers[Turn("fusedvae", n)], n)
-                  for n in plan.threads}  # fmt: skip
+        limits = [
+            _Limits(stack.enter_context(Worker("memory", n)), workers[Turn("fusedvae", n)], n) for n in plan.threads
+        ]
         # Where fusedvae has no bfloat16, its loop for the bfloat16 peak is missing too, and the column stays empty.
         precisions = [
             ARMS[arm].precision for arm in ("fusedvae", "fusedvae.bf16") if Turn(arm, plan.threads[0]) in workers
@@ -74,7 +75,7 @@ def measure(problem: Problem, plan: Plan, left_out: dict[str, str]) -> dict:
                 if not math.isfinite(loss):
                     raise SystemExit(f"{problem.name}: {turn.arm}'s loss became {loss}; its time means nothing")
                 samples[turn].append(1e3 * took / (epochs[key] * problem.steps()))
-            for limit in limits.values():
+            for limit in limits:
                 limit.sample(precisions)
 
     rows = []
@@ -86,7 +87,7 @@ def measure(problem: Problem, plan: Plan, left_out: dict[str, str]) -> dict:
             "steps_per_sample": epochs[key] * problem.steps(), "gflops": problem.flops() / ms["median"] / 1e6,
             **verified[key],
         })  # fmt: skip
-    found = [limit.found(problem, rows) for limit in limits.values()]
+    found = [limit.found(problem, rows) for limit in limits]
     for row in rows:
         _relate(row, rows, next(limit for limit in found if limit["threads"] == row["threads"]))
     return {

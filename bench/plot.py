@@ -22,9 +22,10 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from measure import best_peer
 
 # Colours of Okabe and Ito, which colour-blind readers can tell apart; bfloat16 arms have open markers.
+OURS = "#D55E00"
 STYLES = {
-    "fusedvae": ("#D55E00", "o"),
-    "fusedvae.bf16": ("#D55E00", "o"),
+    "fusedvae": (OURS, "o"),
+    "fusedvae.bf16": (OURS, "o"),
     "torch": ("#0072B2", "s"),
     "torch.compile": ("#56B4E9", "D"),
     "torch.bf16": ("#0072B2", "s"),
@@ -96,9 +97,8 @@ def roofline(records: list[dict], threads: int, subtitle: str, path: Path) -> No
         label = f"{precision} peak, {peak:.0f} GFLOP/s"
         axes.plot([corner, ends[1]], [peak, peak], color="0.25", linestyle=PRECISIONS[precision], label=label, zorder=1)
     label = f"memory, {bandwidth:.0f} GB/s (caches may do better)"
-    axes.plot(
-        [ends[0], top / bandwidth], [bandwidth * ends[0], top], color="0.25", linestyle=":", label=label, zorder=1
-    )
+    roof = ([ends[0], top / bandwidth], [bandwidth * ends[0], top])
+    axes.plot(*roof, color="0.25", linestyle=":", label=label, zorder=1)
     named = set()
     for record, intensity in zip(records, intensities, strict=True):
         rows = shown(record, threads)
@@ -130,28 +130,24 @@ def ratio(records: list[dict], threads: int, subtitle: str, path: Path) -> None:
     both = [(p, [best_peer(record, p, threads) for record in records]) for p in PRECISIONS]
     both = [(p, rows) for p, rows in both if any(row and row["times_fusedvae"] for row in rows)]
     width = 0.8 / len(both)
-    highest = 1.0
+    lowest = highest = 1.0
     for k, (precision, rows) in enumerate(both):
-        fill = (
-            {"color": "#D55E00"}
-            if precision == "float32"
-            else {"color": "white", "edgecolor": "#D55E00", "hatch": "///"}
-        )
+        fill = {"facecolor": "white", "hatch": "///"} if precision == "bfloat16" else {"facecolor": OURS}
         for x, row in enumerate(rows):
             if not row or not row["times_fusedvae"]:
                 continue
             times, at = row["times_fusedvae"], x + (k - (len(both) - 1) / 2) * width
-            highest = max(highest, times)
+            lowest, highest = min(lowest, times), max(highest, times)
             label = precision if precision not in axes.get_legend_handles_labels()[1] else None
-            axes.bar(at, times - 1, width * 0.92, bottom=1, label=label, linewidth=1, zorder=2, **fill)
+            axes.bar(at, times - 1, width * 0.92, bottom=1, label=label, edgecolor=OURS, zorder=2, **fill)
             above = times >= 1
             axes.annotate(
                 f"{times:.2f}\n{SHORT[row['arm']]}", (at, times), (0, 2 if above else -2), textcoords="offset points",
                 ha="center", va="bottom" if above else "top", fontsize=8.5,
             )  # fmt: skip
     axes.axhline(1, color="0.25", linewidth=1, zorder=3)
-    axes.set(yscale="log", ylim=(0.7, highest * 1.6))
-    _plain(axes.yaxis, [0.8, 1, 1.5, 2, 3, 5, 10, 20, 50])
+    axes.set(yscale="log", ylim=(lowest / 1.4, highest * 1.6))
+    _plain(axes.yaxis, [0.2, 0.3, 0.5, 0.8, 1, 1.5, 2, 3, 5, 10, 20, 50])
     axes.set_xticks(range(len(records)), [record["config"] for record in records])
     axes.set_ylabel("best peer's time / fusedvae's")
     axes.grid(axis="y", color="0.92", zorder=0)
@@ -207,9 +203,8 @@ def main() -> None:
         path = Path(name)
         record = json.loads(path.read_text())
         threads = max(record["threads"])
-        subtitle = (
-            f"{record['machine']['processor']}; {threads} threads; commit {(record['machine']['commit'] or '')[:7]}"
-        )
+        where = record["machine"]
+        subtitle = f"{where['processor']}; {threads} threads; commit {(where['commit'] or 'unknown')[:7]}"
         if record["benchmark"] == "step":
             roofline(record["configs"], threads, subtitle, path.with_name(f"{path.stem}_roofline.png"))
             ratio(record["configs"], threads, subtitle, path.with_name(f"{path.stem}_ratio.png"))

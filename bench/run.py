@@ -33,7 +33,11 @@ def cell(value: float | None, form: str) -> str:
 def rows(record: dict, many: bool) -> list[list[str]]:
     lines = []
     for row in record["rows"]:
-        title = row["title"] + (f", {row['threads']} threads" if many else "") + (", again" if row["again"] else "")
+        title = (
+            row["title"]
+            + (f", {row['threads']} thread{'s' * (row['threads'] > 1)}" if many else "")
+            + (", again" if row["again"] else "")
+        )
         lines.append([
             f"{record['config']:8s} {title}", *quartiles(row["ms"], ".4g"), cell(row["gflops"], ".0f"),
             cell(row["percent_of_peak"], ".0f"), cell(row["percent_of_bound"], ".0f"),
@@ -52,7 +56,7 @@ def title(record: dict) -> str:
         bounds = ", ".join(
             f"{name} {b['arithmetic_ms']:.3g} + {b['memory_ms']:.3g} ms" for name, b in limit["bounds"].items()
         )
-        lines.append(f"  {limit['threads']} threads: peak {peaks}; memory {rates}; bound {bounds}")
+        lines.append(f"  threads {limit['threads']}: peak {peaks}; memory {rates}; bound {bounds}")
     return "\n".join(lines)
 
 
@@ -66,7 +70,7 @@ def gains(records: list[dict], threads: int) -> list[str]:
             if times:
                 mean = math.exp(sum(map(math.log, times.values())) / len(times))
                 each = ", ".join(f"{config} {gain:.2f}" for config, gain in times.items())
-                lines.append(f"{precision}, {threads} threads, {name} takes times fusedvae's: {each}; mean {mean:.2f}")
+                lines.append(f"{precision}, threads {threads}: {name} takes times fusedvae's: {each}; mean {mean:.2f}")
     return lines
 
 
@@ -122,7 +126,7 @@ def main() -> None:
     plan = Plan([arm for arm in arms if arm not in left_out], options.threads, options.seconds, options.rounds)
 
     where, records = machine(), []
-    print(f"{where['processor']}; {' and '.join(map(str, options.threads))} threads")
+    print(f"{where['processor']}; threads: {' and '.join(map(str, options.threads))}")
     headers = ["network  arm", "ms per step", "quartiles", "GFLOP/s", "% of peak", "% of bound", "x fusedvae's"]
     for problem in options.problems:
         record = measure(problem, plan, left_out)
@@ -131,7 +135,8 @@ def main() -> None:
     print()
     for arm, reason in left_out.items():
         print(f"left out: {ARMS[arm].title} ({reason})")
-    print(*gains(records, options.threads[-1]), sep="\n")
+    if compared := gains(records, options.threads[-1]):
+        print(*compared, sep="\n")
     if len(options.threads) > 1:
         print("\nWhat more threads gain:", *map(scaling, records), sep="\n")
     if options.json:

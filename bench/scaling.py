@@ -129,8 +129,8 @@ def main() -> None:
     if not {1, 2} <= set(record["threads"]):
         parser.error(f"{options.record} has threads {record['threads']}; it takes 1 and 2")
     pool = pool_costs()
-    print("on two threads: barrier {barrier_ns:.0f} ns, region {region_ns:.0f} ns, exchange {exchange_gbs:.1f} GB/s"
-          .format(**pool))  # fmt: skip
+    rates = "barrier {barrier_ns:.0f} ns, region {region_ns:.0f} ns, exchange {exchange_gbs:.1f} GB/s"
+    print("on two threads:", rates.format(**pool))
     lines, found = [], []
     for config in record["configs"]:
         problem = PROBLEMS[config["config"]]
@@ -138,34 +138,25 @@ def main() -> None:
         memory = {n: limits[n]["bandwidth"]["update"]["median"] for n in (1, 2)}
         costs = Costs(**pool, memory_gbs=memory, last_level_cache=limits[1]["last_level_cache"])
         widest = WIDEST[config["versions"]["fusedvae"]["backend"]]
-        times = {
-            row["threads"]: row["ms"]["median"]
-            for row in config["rows"]
-            if row["arm"] == "fusedvae" and not row["again"]
-        }
+        ours = [row for row in config["rows"] if row["arm"] == "fusedvae" and not row["again"]]
+        times = {row["threads"]: row["ms"]["median"] for row in ours}
         row = [problem.name, f"{times[1]:.4g}", f"{times[2]:.4g}"]
         for cores in CORES:
             cut = plan(problem, cores, widest)
             low, high = (predict(problem, times[1], cores, widest, costs, grows) for grows in (True, False))
             found.append({"config": problem.name, "cores": cores, **cut.__dict__, "ms": low, "ms_same_memory": high})
             sharing = "columns" if cut.by_columns else "rows" if cut.threads > 1 else "alone"
-            row += [
-                f"{cut.threads} {sharing} {cut.barriers}",
-                f"{low:.4g}" + (f" - {high:.4g}" if high > 1.005 * low else ""),
-            ]
+            spread = f" - {high:.4g}" if high > 1.005 * low else ""
+            row += [f"{cut.threads} {sharing} {cut.barriers}", f"{low:.4g}{spread}"]
         lines.append(row)
     headers = ["network", "1: ms", "2: ms"]
     for cores in CORES:
         headers += [f"{cores} cores: plan", "model ms"]
     print(table(headers, lines))
-    print(
-        "plan: threads taken, sharing, barriers. Where a range stands, memory that grows with the cores - that does not."
-    )
+    print("plan: threads taken, sharing, barriers; a range is for memory that grows with the cores and for two cores'")
     if options.json:
-        write(
-            options.json,
-            {"benchmark": "scaling", "machine": machine(), "from": options.record, "pool": pool, "rows": found},
-        )
+        about = {"benchmark": "scaling", "machine": machine(), "from": options.record, "pool": pool}
+        write(options.json, {**about, "rows": found})
 
 
 if __name__ == "__main__":
