@@ -33,16 +33,10 @@ def cell(value: float | None, form: str) -> str:
 def rows(record: dict, many: bool) -> list[list[str]]:
     lines = []
     for row in record["rows"]:
-        title = (
-            row["title"]
-            + (f", {row['threads']} thread{'s' * (row['threads'] > 1)}" if many else "")
-            + (", again" if row["again"] else "")
-        )
-        lines.append([
-            f"{record['config']:8s} {title}", *quartiles(row["ms"], ".4g"), cell(row["gflops"], ".0f"),
-            cell(row["percent_of_peak"], ".0f"), cell(row["percent_of_bound"], ".0f"),
-            cell(row["times_fusedvae"], ".2f"),
-        ])  # fmt: skip
+        threads = f", threads {row['threads']}" if many else ""
+        name = f"{record['config']:10s} {row['title']}{threads}{', again' if row['again'] else ''}"
+        rates = [cell(row["gflops"], ".3g"), cell(row["percent_of_peak"], ".0f"), cell(row["percent_of_bound"], ".0f")]
+        lines.append([name, *quartiles(row["ms"], ".4g"), *rates, cell(row["times_fusedvae"], ".2f")])
     return lines
 
 
@@ -86,7 +80,7 @@ def scaling(record: dict) -> str:
         more = [n for p, n in times if p == precision and n > few]
         if more:
             steps.append(f"{precision} {few} to {min(more)} threads x {ms / times[precision, min(more)]:.2f}")
-    return f"{record['config']:8s} {', '.join(steps)}"
+    return f"{record['config']:10s} {', '.join(steps)}"
 
 
 def parse() -> argparse.Namespace:
@@ -127,7 +121,7 @@ def main() -> None:
 
     where, records = machine(), []
     print(f"{where['processor']}; threads: {' and '.join(map(str, options.threads))}")
-    headers = ["network  arm", "ms per step", "quartiles", "GFLOP/s", "% of peak", "% of bound", "x fusedvae's"]
+    headers = ["network    arm", "ms per step", "quartiles", "GFLOP/s", "% of peak", "% of bound", "x fusedvae's"]
     for problem in options.problems:
         record = measure(problem, plan, left_out)
         print(f"\n{title(record)}\n{table(headers, rows(record, len(options.threads) > 1))}", flush=True)
