@@ -15,7 +15,7 @@ import argparse
 import json
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from problems import PROBLEMS, Problem
@@ -24,7 +24,7 @@ from report import machine, table, write
 ROOT = Path(__file__).parent.parent
 GROUP, TALLEST = 16, 8  # csrc/layer/gemm.h: columns that are never divided, rows of a tile
 WIDEST = {"avx512": 3, "avx2": 2, "neon": 1, "scalar": 1}  # csrc/cpu/isa_*.cpp: groups of the widest panel
-WORTH = 4e5  # csrc/model/step.cpp: operations below which a thread is not worth waking
+WORTH, ELEMENT = 4e5, 500  # Step::useful_threads: a thread's least work; what an output element is worth
 CORES = (2, 16, 64)
 
 
@@ -58,14 +58,20 @@ def layers(problem: Problem) -> list[tuple[int, int]]:
     return list(found.values())
 
 
-def widest_share(columns: int, threads: int, widest: int) -> int:
-    """Columns of the thread with most, panels being dealt to where shares end (share_panels in step.cpp)."""
+def cut(columns: int, widest: int) -> list[int]:
+    """Where panels start, and the last one's end (cut in csrc/model/network.cpp)."""
     groups = -(-columns // GROUP)
-    ends, done = [0], 0
-    while done < groups:
-        rest = groups - done
-        done += (rest + 1) // 2 if rest == widest + 1 else min(rest, widest)
-        ends.append(done * GROUP)
+    starts = [0]
+    for end in ([groups // 2] if groups > widest else []) + [groups]:
+        while starts[-1] < end:
+            rest = end - starts[-1]
+            starts.append(starts[-1] + ((rest + 1) // 2 if rest == widest + 1 else min(rest, widest)))
+    return [start * GROUP for start in starts]
+
+
+def widest_share(columns: int, threads: int, widest: int) -> int:
+    """Columns of the thread with most, panels being dealt to where shares end (share_panels in csrc/model/step.cpp)."""
+    ends = cut(columns, widest)
     most = first = 0
     for thread in range(1, threads + 1):
         end, last = ends[-1] * thread / threads, first
@@ -79,7 +85,8 @@ def widest_share(columns: int, threads: int, widest: int) -> int:
 def plan(problem: Problem, cores: int, widest: int) -> Plan:
     shapes, B = layers(problem), problem.batch
     padded = [(K, N, -(-N // GROUP) * GROUP) for K, N in shapes]
-    threads = int(min(max(3 * sum(2 * K * N for K, N in shapes) * B / WORTH, 1), cores))
+    work = B * (3 * sum(2 * K * N for K, N in shapes) + ELEMENT * sum(wide for *_, wide in padded))
+    threads = int(min(max(work / WORTH, 1), cores))
     if threads == 1:
         return Plan(1, False, 1.0, 0, 0)
     weights = sum(K * wide for K, _, wide in padded)
@@ -100,15 +107,15 @@ def plan(problem: Problem, cores: int, widest: int) -> Plan:
 
 def predict(problem: Problem, one_thread_ms: float, cores: int, widest: int, costs: Costs, grows: bool) -> float:
     """Milliseconds of a step. The memory's bandwidth stays at two threads' or `grows` with the cores."""
-    cut = plan(problem, cores, widest)
+    share = plan(problem, cores, widest)
     traffic = 2 * problem.state_bytes() if problem.state_bytes() > costs.last_level_cache else 0
     arithmetic = max(0.0, one_thread_ms - traffic / costs.memory_gbs[1] / 1e6)
-    bandwidth = costs.memory_gbs[min(2, cut.threads)] * (max(1.0, cut.threads / 2) if grows else 1)
+    bandwidth = costs.memory_gbs[min(2, share.threads)] * (max(1.0, share.threads / 2) if grows else 1)
     # One counter is the barrier, and each thread's arrival moves its cache line: the cost grows with the threads. A
     # region's threads are called one after the other.
-    waiting = cut.barriers * costs.barrier_ns * cut.threads / 2 + costs.region_ns * (cut.threads - 1)
-    moving = traffic / bandwidth + cut.exchanged / costs.exchange_gbs
-    return arithmetic * cut.slowdown / cut.threads + (waiting + moving) / 1e6
+    waiting = share.barriers * costs.barrier_ns * share.threads / 2 + costs.region_ns * (share.threads - 1)
+    moving = traffic / bandwidth + share.exchanged / costs.exchange_gbs
+    return arithmetic * share.slowdown / share.threads + (waiting + moving) / 1e6
 
 
 def pool_costs(threads: int = 2) -> dict:
@@ -142,12 +149,12 @@ def main() -> None:
         times = {row["threads"]: row["ms"]["median"] for row in ours}
         row = [problem.name, f"{times[1]:.4g}", f"{times[2]:.4g}"]
         for cores in CORES:
-            cut = plan(problem, cores, widest)
+            share = plan(problem, cores, widest)
             low, high = (predict(problem, times[1], cores, widest, costs, grows) for grows in (True, False))
-            found.append({"config": problem.name, "cores": cores, **cut.__dict__, "ms": low, "ms_same_memory": high})
-            sharing = "columns" if cut.by_columns else "rows" if cut.threads > 1 else "alone"
+            found.append({"config": problem.name, "cores": cores, **asdict(share), "ms": low, "ms_same_memory": high})
+            sharing = "columns" if share.by_columns else "rows" if share.threads > 1 else "alone"
             spread = f" - {high:.4g}" if high > 1.005 * low else ""
-            row += [f"{cut.threads} {sharing} {cut.barriers}", f"{low:.4g}{spread}"]
+            row += [f"{share.threads} {sharing} {share.barriers}", f"{low:.4g}{spread}"]
         lines.append(row)
     headers = ["network", "1: ms", "2: ms"]
     for cores in CORES:
