@@ -18,6 +18,8 @@ import traceback
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
+from arms import Unavailable
+
 
 class Worker:
     """A handle on an arm's process: `worker.ask("train", 3)` -> (value, seconds)."""
@@ -48,6 +50,8 @@ class Worker:
         except (BrokenPipeError, ValueError):
             raise RuntimeError(f"{self.arm}: its process ended with status {self.process.wait()}") from None
         self.process.send_signal(signal.SIGSTOP)
+        if "unavailable" in answer:
+            raise Unavailable(answer["unavailable"])
         if "error" in answer:
             raise RuntimeError(f"{self.arm}: {verb} failed\n{answer['error']}")
         return answer["value"], answer["seconds"]
@@ -80,6 +84,8 @@ def serve(arm_name: str, threads: int) -> None:
             start = time.perf_counter()
             value = getattr(arm, verb)(*arguments)
             answer = {"value": value, "seconds": time.perf_counter() - start}
+        except arms.Unavailable as reason:
+            answer = {"unavailable": str(reason)}
         except Exception:  # whatever it is, the asking process tells it
             answer = {"error": traceback.format_exc()}
         print(json.dumps(answer), file=answers, flush=True)

@@ -23,12 +23,19 @@ class Entry(NamedTuple):
     kind: str
     needs: str  # the package without which the arm is left out
     title: str
+    precision: str = "float32"
+
+
+class Unavailable(Exception):
+    """What an arm's prepare() raises where it cannot run here: it is left out, and the reason is printed."""
 
 
 ARMS = {
     "fusedvae": Entry("arms.fused", "Fused", "fusedvae", "fusedvae"),
+    "fusedvae.bf16": Entry("arms.fused", "FusedBfloat16", "fusedvae", "fusedvae, bfloat16", "bfloat16"),
     "torch": Entry("arms.pytorch", "Eager", "torch", "PyTorch eager"),
     "torch.compile": Entry("arms.pytorch", "Compiled", "torch", "torch.compile"),
+    "torch.bf16": Entry("arms.pytorch", "CompiledBfloat16", "torch", "torch.compile, bfloat16", "bfloat16"),
     "jax": Entry("arms.jax_scan", "Scan", "jax", "JAX, scan of steps"),
     "reference": Entry("arms.reference", "Reference", "numpy", "NumPy, double"),
     "serving": Entry("arms.serving", "Native", "fusedvae", "fusedvae, in C"),
@@ -38,6 +45,7 @@ ARMS = {
     "serving.reference": Entry("arms.serving", "Reference", "numpy", "NumPy, double"),
     "likelihood": Entry("arms.likelihood", "Fused", "fusedvae", "fusedvae"),
     "likelihood.torch": Entry("arms.likelihood", "Torch", "torch", "PyTorch, inference mode"),
+    "memory": Entry("arms.memory", "Memory", "numpy", "NumPy, bandwidth"),
     "fashion": Entry("arms.fashion", "Fused", "fusedvae", "fusedvae"),
     "fashion.bfloat16": Entry("arms.fashion", "FusedBfloat16", "fusedvae", "fusedvae, bfloat16"),
     "fashion.torch": Entry("arms.fashion", "Loop", "torch", "PyTorch's usual loop"),

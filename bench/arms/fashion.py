@@ -92,7 +92,7 @@ class Loop:
         from arms.pytorch import VAE
 
         torch.set_num_threads(threads)
-        self.torch, self.new_model = torch, lambda: VAE(Problem("mnist", 784, (400,), 20, 128, "bernoulli", batches=0))
+        self.torch, self.new_model = torch, lambda: VAE(Problem("mnist", 784, (400,), 20, 128, "bernoulli"))
         self.test = torch.from_numpy(images("test").copy()).float() / 255
 
     def about(self) -> dict:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import fusedvae as fv
 import numpy as np
-from fusedvae import _core
-from problems import LEARNING_RATE, Problem
+from fusedvae.bench import measure_peak
+from problems import EPSILON, Problem
+
+from arms import Unavailable
 
 
 def compilers() -> list[str]:
@@ -24,7 +26,10 @@ def compilers() -> list[str]:
 
 
 class Fused:
+    precision = "float32"
+
     def __init__(self, threads: int):
+        fv.set_num_threads(threads)  # at most as many: the engine takes fewer where the work is small
         self.threads = threads
 
     def about(self) -> dict:
@@ -32,14 +37,13 @@ class Fused:
 
     def prepare(self, problem: Problem) -> None:
         self.problem = problem
-        config = fv.Config(
-            input_shape=problem.width, hidden=problem.hidden, latent=problem.latent, likelihood=problem.likelihood
-        )
-        model = fv.Model(config)
+        model = fv.Model(problem.config())
         model.set_parameters(problem.parameters())
-        self.trainer = fv.Trainer(
-            model, optimizer=fv.Adam(LEARNING_RATE), batch_size=problem.batch, threads=self.threads, shuffle=False
-        )
+        optimizer = fv.Adam(problem.learning_rate, eps=EPSILON)
+        try:
+            self.trainer = fv.Trainer(model, optimizer, problem.batch, precision=self.precision, shuffle=False)
+        except ValueError as error:
+            raise Unavailable(str(error)) from None
         self.x = problem.data()
 
     def losses(self, count: int) -> list[float]:
@@ -49,6 +53,10 @@ class Fused:
     def train(self, epochs: int) -> float:
         return float(self.trainer.fit(self.x, epochs=epochs)["loss"][-1])
 
-    def peak(self, seconds: float) -> float:
+    def peak(self, seconds: float, precision: str) -> float:
         """GFLOP/s of a register-only multiply-add loop on as many threads: the processor's arithmetic limit now."""
-        return _core.measure_peak(self.threads, seconds)
+        return measure_peak(self.threads, seconds, precision)
+
+
+class FusedBfloat16(Fused):
+    precision = "bfloat16"

@@ -9,7 +9,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import jaxlib
-from problems import BETA1, BETA2, EPSILON, LEARNING_RATE, Problem
+from problems import BETA1, BETA2, EPSILON, Problem
 
 
 class Scan:
@@ -24,7 +24,7 @@ class Scan:
         values = {name: jnp.asarray(v.T if v.ndim == 2 else v) for name, v in problem.parameters().items()}
         zeros = partial(jax.tree.map, jnp.zeros_like)
         self.state = (values, zeros(values), zeros(values), jnp.zeros((), jnp.int32))
-        self.batches = jnp.asarray(problem.data().reshape(problem.batches, problem.batch, problem.width))
+        self.batches = jnp.asarray(problem.data().reshape(problem.steps(), problem.batch, problem.width))
         self.verified_step = jax.jit(self._step)
         self.epoch = jax.jit(self._epoch, donate_argnums=0)
 
@@ -57,7 +57,7 @@ class Scan:
         count = count + 1
         first = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, first, gradients)
         second = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, second, gradients)
-        rate, correction = LEARNING_RATE / (1 - BETA1**count), 1 / (1 - BETA2**count)
+        rate, correction = self.problem.learning_rate / (1 - BETA1**count), 1 / (1 - BETA2**count)
         values = jax.tree.map(
             lambda p, m, v: p - rate * m / (jnp.sqrt(v * correction) + EPSILON), values, first, second
         )

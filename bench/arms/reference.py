@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: MIT
 """The yardstick: the training step in NumPy and double precision, written out by hand. It is never timed; every other
-arm's losses over the first few Adam steps must equal these, which checks forward, backward and update together."""
+arm's losses over the first few Adam steps must equal these, which checks forward, backward and update together.
+
+For bfloat16, how far is "equal" comes from the same step with bfloat16's rounding put in, at every place where an arm
+may round: what each product reads and what it writes. bench/README.md has the argument."""
 
 from __future__ import annotations
 
 import numpy as np
-from problems import BETA1, BETA2, EPSILON, LEARNING_RATE, Problem
+from problems import BETA1, BETA2, EPSILON, Problem
+
+ROUNDINGS = 4  # independent ones, whose greatest error ...
+MARGIN = 2  # ... is doubled
 
 
 class Reference:
+    dtype = np.float64
+
     def __init__(self, threads: int):
         self.step = 0
 
@@ -17,13 +25,26 @@ class Reference:
 
     def prepare(self, problem: Problem) -> None:
         self.problem = problem
-        self.values = {name: value.astype(np.float64) for name, value in problem.parameters().items()}
+        self.values = {name: value.astype(self.dtype) for name, value in problem.parameters().items()}
         self.first = {name: np.zeros_like(value) for name, value in self.values.items()}
         self.second = {name: np.zeros_like(value) for name, value in self.values.items()}
-        self.x = problem.data()[: problem.batch].astype(np.float64)
+        self.x = problem.data()[: problem.batch].astype(self.dtype)
 
     def losses(self, count: int) -> list[float]:
-        return [self._step(self.problem.noise(i).astype(np.float64)) for i in range(count)]
+        return [self._step(self.problem.noise(i).astype(self.dtype)) for i in range(count)]
+
+    def bfloat16_tolerance(self, expected: list[float]) -> float:
+        """Relative, of a bfloat16 arm's losses: MARGIN times the greatest error of ROUNDINGS rounded steps."""
+        worst = 0.0
+        for seed in range(ROUNDINGS):
+            rounded = Bfloat16(seed)
+            rounded.prepare(self.problem)
+            losses = rounded.losses(len(expected))
+            worst = max(worst, *(abs(loss / right - 1) for loss, right in zip(losses, expected, strict=True)))
+        return MARGIN * worst
+
+    def rounded(self, a: np.ndarray) -> np.ndarray:
+        return a
 
     def _step(self, noise: np.ndarray) -> float:
         loss, gradients = self._gradients(noise)
@@ -32,7 +53,7 @@ class Reference:
             self.first[name] += (1 - BETA1) * (g - self.first[name])
             self.second[name] += (1 - BETA2) * (g * g - self.second[name])
             m, v = self.first[name] / (1 - BETA1**self.step), self.second[name] / (1 - BETA2**self.step)
-            self.values[name] -= LEARNING_RATE * m / (np.sqrt(v) + EPSILON)
+            self.values[name] -= self.problem.learning_rate * m / (np.sqrt(v) + EPSILON)
         return loss
 
     def _gradients(self, noise: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
@@ -40,11 +61,13 @@ class Reference:
         gradients = {}
 
         def linear(name, a):
-            return a @ self.values[f"{name}.weight"].T + self.values[f"{name}.bias"]
+            weight = self.rounded(self.values[f"{name}.weight"])
+            return self.rounded(self.rounded(a) @ weight.T + self.values[f"{name}.bias"])
 
         def backward(name, a, dy):  # -> da, and the layer's gradients
-            gradients[f"{name}.weight"], gradients[f"{name}.bias"] = dy.T @ a, dy.sum(0)
-            return dy @ self.values[f"{name}.weight"]
+            dy = self.rounded(dy)
+            gradients[f"{name}.weight"], gradients[f"{name}.bias"] = self.rounded(dy.T @ self.rounded(a)), dy.sum(0)
+            return self.rounded(dy @ self.rounded(self.values[f"{name}.weight"]))
 
         encoder = [x]  # what each layer reads
         for i in range(depth):
@@ -63,7 +86,7 @@ class Reference:
             reconstruction = (np.log(2 * np.pi) + (x - y) ** 2) / 2
             dy = y - x
         kl = (mu**2 + deviation**2 - 1 - logvar) / 2
-        loss = (reconstruction.sum() + kl.sum()) / B
+        loss = (reconstruction.sum(dtype=np.float64) + kl.sum(dtype=np.float64)) / B
 
         da = backward(output, decoder[-1], dy / B)
         for i in reversed(range(depth)):
@@ -74,3 +97,19 @@ class Reference:
         for i in reversed(range(depth)):
             da = backward(f"encoder.{i}", encoder[i], da * (encoder[i + 1] > 0))
         return float(loss), gradients
+
+
+class Bfloat16(Reference):
+    """The step in float32 whose products read and write bfloat16, rounded up or down at random in proportion to the
+    distance: without bias, as rounding to nearest is, but different with each seed."""
+
+    dtype = np.float32
+
+    def __init__(self, seed: int):
+        super().__init__(threads=0)
+        self.rng = np.random.default_rng((4, seed))
+
+    def rounded(self, a: np.ndarray) -> np.ndarray:
+        bits = np.ascontiguousarray(a, np.float32).view(np.uint32)
+        carried = bits + self.rng.integers(0, 2**16, a.shape, np.uint16)  # bfloat16 is float32's upper half
+        return (carried & np.uint32(0xFFFF0000)).view(np.float32)

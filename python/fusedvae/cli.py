@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `fusedvae`: demo, train, sample, info.
+"""The command `fusedvae`: demo, train, sample, info, bench.
 
 Results go to stdout, progress and notes to stderr. Exit status: 0 done, 1 failed (one line on stderr says why), 2 wrong
 usage, 130 stopped by Ctrl-C, which keeps the model trained so far.
@@ -173,6 +173,28 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from . import bench
+
+    names = options.configs or tuple(bench.NETWORKS)
+    if unknown := [name for name in names if name not in bench.NETWORKS]:
+        raise ValueError(f"no network {unknown[0]!r}; there are {', '.join(bench.NETWORKS)}")
+    threads = options.threads or sorted({1, fv.get_num_threads()})
+    networks = [bench.NETWORKS[name] for name in names]
+    seconds = options.seconds or (0.15 if options.quick else 1.0)
+    rows: list[bench.Row] = []
+    for row in bench.run(networks, threads, seconds, 3 if options.quick else bench.ROUNDS, options.precision):
+        if not options.json:
+            if not rows:
+                print(f"fusedvae {fv.__version__} ({fv.backend()}), {options.precision}, one training step")
+                print(bench.HEADER)
+            print(bench.line(row), flush=True)
+        rows.append(row)
+    if options.json:
+        print(json.dumps(bench.record(rows)))
+    return 0
+
+
 # ---- what they share ------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +303,14 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, "info", _info, "describe a model file")
     command.add_argument("model", type=Path, metavar="MODEL", help="a .safetensors file")
     command.add_argument("--json", action="store_true", help="print one JSON object")
+
+    command = _command(commands, "bench", _bench, "time training steps of eight networks on this machine")
+    command.add_argument("--configs", type=_names, metavar="A,B", help="of tiny, tabular, … (default: all eight)")
+    command.add_argument("--threads", type=_counts, metavar="N,N", help="counts to compare (default 1 and all)")
+    command.add_argument("--seconds", type=float, metavar="S", help="timed, for each row (default 1)")
+    command.add_argument("--precision", default="float32", help="default %(default)s")
+    command.add_argument("--quick", action="store_true", help="a look within a few seconds")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
@@ -306,7 +336,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model (defaults follow the data)")
-    group.add_argument("--hidden", type=_widths_list, metavar="H,H", help="widths of the encoder's hidden layers")
+    group.add_argument("--hidden", type=_counts, metavar="H,H", help="widths of the encoder's hidden layers")
     group.add_argument("--latent", type=_count, metavar="Z", help="width of the code")
     group.add_argument("--activation", choices=ACTIVATIONS, default="relu", help="default %(default)s")
     group.add_argument(
@@ -340,7 +370,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def _widths_list(text: str) -> tuple[int, ...]:
+def _counts(text: str) -> tuple[int, ...]:
     return tuple(_count(part) for part in text.split(",") if part)
 
 
@@ -349,4 +379,4 @@ def _extents(text: str) -> tuple[int, ...]:
 
 
 # argparse names a converter in its message "invalid ... value".
-_count.__name__, _widths_list.__name__, _extents.__name__ = "positive integer", "list of widths", "image shape"
+_count.__name__, _counts.__name__, _extents.__name__ = "positive integer", "list of integers", "image shape"

@@ -161,6 +161,49 @@ def test_train_resumes_to_the_same_bits(images, tmp_path):
     assert train("again.safetensors", 5, *checkpoint, "--resume") == whole  # nothing is left to do
 
 
+# ---- bench ----------------------------------------------------------------------------------------------------------
+
+
+def test_bench_as_json():
+    """What the rows hold and how their figures hang together; never how fast they are."""
+    done = run("bench", "--quick", "--seconds", "0.02", "--configs", "tiny,tabular", "--threads", "1,2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["fusedvae"], found["backend"]) == (fv.__version__, fv.backend())
+    assert found["networks"]["tabular"] == {
+        "name": "tabular",
+        "width": 30,
+        "hidden": [64, 32],
+        "latent": 8,
+        "batch": 256,
+        "likelihood": "gaussian",
+        "flops_per_step": 2 * 256 * (3 * 2 * (30 * 64 + 64 * 32 + 32 * 8) + 3 * 32 * 8 - 30 * 64),
+    }
+    rows = found["rows"]
+    names = [(row["config"], row["threads"]) for row in rows]
+    assert names == [("tiny", 1), ("tiny", 2), ("tabular", 1), ("tabular", 2)]
+    for row in rows:
+        network = found["networks"][row["config"]]
+        assert row["precision"] == "float32"
+        assert 0 < row["ms_q1"] <= row["ms"] <= row["ms_q3"]
+        assert row["steps_per_second"] == pytest.approx(1e3 / row["ms"])
+        assert row["rows_per_second"] == pytest.approx(network["batch"] * 1e3 / row["ms"])
+        assert row["gflops"] == pytest.approx(network["flops_per_step"] / row["ms"] / 1e6)
+        assert row["percent_of_peak"] == pytest.approx(100 * row["gflops"] / row["peak_gflops"])
+        assert row["percent_of_peak"] <= 100
+
+
+def test_bench_as_a_table(capsys):
+    threads = fv.get_num_threads()
+    arguments = ["bench", "--quick", "--seconds", "0.02", "--configs", "tabular,tiny", "--threads", f"{threads + 1}"]
+    assert cli.main(arguments) == 0
+    title, header, *rows = capsys.readouterr().out.splitlines()
+    assert title == f"fusedvae {fv.__version__} ({fv.backend()}), float32, one training step"
+    assert [row.split()[:2] for row in rows] == [["tabular", f"{threads + 1}"], ["tiny", f"{threads + 1}"]]
+    assert all(len(row) == len(header) for row in rows)
+    assert fv.get_num_threads() == threads  # its own counts are forgotten
+
+
 # ---- exit statuses --------------------------------------------------------------------------------------------------
 
 
@@ -171,7 +214,8 @@ def test_train_resumes_to_the_same_bits(images, tmp_path):
         (["dream"], "invalid choice: 'dream'"),
         (["train", "x.npy"], "required: --out"),
         (["demo", "--epochs", "0"], "0 is not positive"),
-        (["demo", "--hidden", "12,x"], "invalid list of widths value: '12,x'"),
+        (["bench", "--threads", "0"], "0 is not positive"),
+        (["demo", "--hidden", "12,x"], "invalid list of integers value: '12,x'"),
         (["demo", "--image-shape", "28y28"], "invalid image shape value"),
         (["demo", "--activation", "swish"], "invalid choice: 'swish'"),
     ],
@@ -195,6 +239,8 @@ def test_wrong_usage_is_2(capsys, arguments, message):
         (["train", "x.npy", "--out", "m.safetensors", "--label", "a"], "label= does not apply to a .npy file"),
         (["info", "absent.safetensors"], "absent.safetensors"),
         (["info", "x.npy"], "x.npy"),
+        (["bench", "--configs", "tiny,vgg"], "no network 'vgg'; there are tiny, tabular"),
+        (["bench", "--configs", "tiny", "--precision", "float8"], "precision 'float8'"),
         (["sample", "m.safetensors", "--out", "s.bmp"], "written as .npy, .csv or .png"),
     ],
 )
@@ -268,7 +314,7 @@ def test_ctrl_c_is_130_and_keeps_the_model(images, tmp_path, command, interrupti
 # ---- help -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "sample", "info"])
+@pytest.mark.parametrize("command", ["demo", "train", "sample", "info", "bench"])
 def test_every_option_is_documented(capsys, command):
     with pytest.raises(SystemExit) as left:
         cli.main([command, "--help"])
