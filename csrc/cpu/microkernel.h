@@ -20,6 +20,8 @@ enum class Walk { along, across };  // A's rows run along k, or across it
 
 template <Walk kWalk, int MR, int NV>
 void product(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth, bool resume) {
+    // Only dW is cut along its inner dimension. Where it is known that nothing resumes, compilers keep the zeros in registers.
+    resume = resume && kWalk == Walk::across;
     V sum_of[MR][NV];
     for (int i = 0; i < MR; ++i)
         for (int j = 0; j < NV; ++j) sum_of[i][j] = resume ? load(tile + (i * NV + j) * kLanes) : set1(0.0f);
