@@ -65,7 +65,7 @@ class Torch:
         self.model = VAE(problem)
         self.model.load_state_dict({n: self.torch.from_numpy(value) for n, value in problem.parameters().items()})
         self.torch.manual_seed(1)
-        self.piece = min(self.pieceS, key=self._seconds)
+        self.piece = min(self.PIECES, key=self._seconds)
 
     def _seconds(self, piece: int) -> float:
         self.piece = piece
