@@ -127,8 +127,7 @@ step_instructions() {
     need valgrind valgrind
     need objdump binutils
     need g++-12 g++-12
-    need_clone
-    venv counts cmake ninja numpy
+    venv_build # bench/problems.py takes its networks from the package
     CMAKE_GENERATOR=Ninja python "$clone/bench/instructions.py" --build "$work/instructions" \
         --check "$clone/bench/results/instructions.json"
 }

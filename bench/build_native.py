@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import re
@@ -21,7 +22,11 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 def build(folder: str | None, *targets: str, compiler: str | None = None) -> Path:
     """The folder of the programs, built from this tree; `compiler` is a C++ compiler's name, else CMake's choice."""
-    path = Path(folder or tempfile.mkdtemp(prefix="fusedvae-bench-")).resolve() / (compiler or "c++")
+    if folder is None:
+        temporary = tempfile.TemporaryDirectory(prefix="fusedvae-bench-")
+        atexit.register(temporary.cleanup)
+        folder = temporary.name
+    path = Path(folder).resolve() / (compiler or "c++")
     choice = [f"-DCMAKE_CXX_COMPILER={compiler}"] if compiler else []
     configure = ["cmake", "-S", ROOT, "-B", path, "-DFUSEDVAE_BENCH=ON", "-DFUSEDVAE_STATIC=OFF", *choice]
     for command in (configure, ["cmake", "--build", path, "-j", str(os.cpu_count()), "--target", *targets]):

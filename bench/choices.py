@@ -21,7 +21,7 @@ from report import Neighbours, machine, summary, table, write
 
 SHARED = [
     *(PROBLEMS[name] for name in ("tabular", "iwae", "mnist", "wide")),
-    replace(PROBLEMS["mnist"], name="mnist, batch 512", batch=512, batches=8),
+    replace(PROBLEMS["mnist"], name="mnist, batch 512", batch=512),
     *(PROBLEMS[name] for name in ("deep", "big")),
 ]
 COMPARED = [PROBLEMS[name] for name in ("tabular", "iwae", "mnist", "wide", "deep")]
@@ -34,7 +34,7 @@ def measure(
 ) -> dict[str, dict]:
     """{title: milliseconds per step, summarised, and how it was shared}; arms: {title: BACKEND/SHARING}."""
     layers = "-".join(map(str, (problem.width, *problem.hidden, problem.latent)))
-    network = (layers, problem.likelihood, problem.batch, problem.batches)
+    network = (layers, problem.likelihood, problem.batch, problem.steps())
     found = ask(program, *network, options.threads, options.turns, options.seconds, *arms.values())
     result = {title: found[arm] for title, arm in arms.items()}
     losses = {arms[title]: arm["loss"] for title, arm in result.items()}

@@ -129,6 +129,9 @@ def ratio(records: list[dict], threads: int, subtitle: str, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(10, 4.8), layout="constrained")
     both = [(p, [best_peer(record, p, threads) for record in records]) for p in PRECISIONS]
     both = [(p, rows) for p, rows in both if any(row and row["times_fusedvae"] for row in rows)]
+    if not both:
+        print(f"no peers: {path} is not drawn")
+        return
     width = 0.8 / len(both)
     lowest = highest = 1.0
     for k, (precision, rows) in enumerate(both):

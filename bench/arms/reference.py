@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from problems import BETA1, BETA2, EPSILON, Problem
 
-ROUNDINGS = 4  # independent ones, whose greatest error ...
-MARGIN = 2  # ... is doubled
+# Independent ones, and what their greatest error is multiplied by: four draws tell the size of an error that is as good
+# as normal only to within a factor of about two, and a right arm must stay inside with another draw of its own.
+ROUNDINGS, MARGIN = 4, 4
 
 
 class Reference:

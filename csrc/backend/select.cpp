@@ -6,8 +6,9 @@
 // The order is measured: one training step on two threads of a Zen 5 server, milliseconds (bench/README.md).
 //
 //               avx512    avx2   scalar
-//     mnist       1.19    2.24     23.4
-//     tabular    0.058   0.093    0.905
+//     iwae       0.187   0.325     1.01
+//     mnist       1.22    2.17     7.23
+//     deep        7.28    15.3     50.5
 //
 // A processor whose AVX-512 lowers its clock would need a row of its own.
 #include <cstring>

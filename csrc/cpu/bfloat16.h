@@ -87,8 +87,7 @@ FUSEDVAE_FN void copy_weights(const Wgrad& g, const float* block, int k, int m, 
     constexpr int kRows = 8;
     float turned[kRows * kMaxWidth / 2];
     for (int r = 0; r < m; ++r)
-        for (int c = 0; c < w; c += kLanes)
-            store_neighbours(turned + r * (w / 2) + c / 2, load(block + r * w + c));
+        for (int c = 0; c < w; c += kLanes) store_neighbours(turned + r * (w / 2) + c / 2, load(block + r * w + c));
     int p = 0;
     while (g.panels_t.start[p + 1] <= k) ++p;
     const int start = g.panels_t.start[p], width = g.panels_t.start[p + 1] - start;  // 8 | start: k..k + 8 lie in p

@@ -248,8 +248,8 @@ void Step::make_plan(int threads, int B) {
     plan.threads = threads;
     plan.B = B;
     // Columns win while weights outnumber activations and every thread has panels enough (bench/README.md has the
-    // measurements): 110 against 119 ms on `big`, 1.34 against 1.41 on `mnist`, but 1.21 against 1.02 on `wide`, whose
-    // 128 columns make a 48 and an 80.
+    // measurements): 0.18 against 0.212 ms on `iwae`, 0.887 against 0.959 on `wide`, but 0.0806 against
+    // 0.0544 on `tabular`.
     size_t activations = 0;
     for (const Layer& layer : network_.layers) activations += z(B) * z(layer.padded());
     const bool columns_win = network_.floats >= activations && imbalance_by_columns(threads) < 1.1;
