@@ -30,7 +30,6 @@ def measure(arms: list[str], images: int, rounds: int, threads: int) -> dict:
     flops = 2 * SAMPLES * sum(outs * ins for name, (outs, ins) in problem.layers().items() if name in decoder)
     with Neighbours() as neighbours, ExitStack() as stack:
         workers = {arm: stack.enter_context(Worker(arm, threads)) for arm in arms}
-        about = {arm: worker.ask("about")[0] for arm, worker in workers.items()}
         means = {}
         for arm, worker in workers.items():
             worker.ask("prepare", problem)
@@ -38,6 +37,7 @@ def measure(arms: list[str], images: int, rounds: int, threads: int) -> dict:
             means[arm] = sum(values) / images
         if max(means.values()) - min(means.values()) > TOLERANCE:
             raise SystemExit(f"the arms' mean estimates are {means}: not the same quantity")
+        about = {arm: worker.ask("about")[0] for arm, worker in workers.items()}
         samples: dict[str, list[float]] = {arm: [] for arm in arms}
         peaks = []
         for _ in range(rounds):

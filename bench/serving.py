@@ -66,7 +66,7 @@ def measure(problem: Problem, arms: list[str], seconds: float, rounds: int) -> d
             reads, peaks = [], []
             for _ in range(rounds):
                 for arm, worker in workers.items():
-                    worker.ask("prepare", problem)  # anew: where its pages happen to lie moves batch 1 by 10 %
+                    worker.ask("prepare", problem)  # anew: copies of one model differ by 6 % at batch 1
                     worker.ask("serve", rows, max(1, calls[arm] // 10))  # the caches belong to the arm before
                     samples[arm].append(1e6 * worker.ask("serve", rows, calls[arm])[0] / calls[arm])
                 passes = max(1, calls["serving"] // 4)

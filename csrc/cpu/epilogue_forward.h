@@ -18,18 +18,17 @@ constexpr int kMaxPairs = (kMaxWidth / 2 + kLanes - 1) / kLanes * kLanes;  // wh
 // `w` columns of one row, of which `stored` exist in y (and slope, unless it is NULL).
 template <Activation A>
 FUSEDVAE_FN void finish_row(const float* sums, const float* bias, int w, int stored, float* y, float* slope) {
-    for (int c = 0; c < w; c += kLanes) {
-        const int n = valid_lanes(stored, c);
-        if (n == 0) break;
+    const int end = stored < w ? stored : w;
+    int c = 0;
+    for (; c + kLanes <= end; c += kLanes) {
         V d = set1(1.0f);
-        const V act = activate<A>(load(sums + c) + load(bias + c), &d);
-        if (n == kLanes) {
-            store(y + c, act);
-            if (slope) store(slope + c, d);
-        } else {
-            store_part(y + c, act, n);
-            if (slope) store_part(slope + c, d, n);
-        }
+        store(y + c, activate<A>(load(sums + c) + load(bias + c), &d));
+        if (slope) store(slope + c, d);
+    }
+    if (c < end) {
+        V d = set1(1.0f);
+        store_part(y + c, activate<A>(load(sums + c) + load(bias + c), &d), end - c);
+        if (slope) store_part(slope + c, d, end - c);
     }
 }
 template <Activation A>
