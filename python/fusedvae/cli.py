@@ -19,7 +19,7 @@ import numpy as np
 
 import fusedvae as fv
 
-from .config import ACTIVATIONS, VARIANCES
+from .config import ACTIVATIONS, PRECISIONS, VARIANCES
 from .data import NAMES, Dataset, load
 
 INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended: 128 + SIGINT
@@ -102,6 +102,7 @@ def _train(options: argparse.Namespace) -> int:
             batch_size=options.batch_size,
             beta=fv.LinearBeta(options.beta, steps=options.beta_warmup) if options.beta_warmup else options.beta,
             clip_norm=options.clip_norm,
+            precision=options.precision,
             seed=options.seed,
             snapshot=True,
         )
@@ -281,6 +282,12 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, "train", _train, "train a model and save it")
     command.add_argument("data", metavar="DATA", help=_DATA_HELP)
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model, a .safetensors file")
+    command.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of products: auto is bfloat16 where the processor gains by it (default %(default)s)",
+    )
     command.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adam", help="default %(default)s")
     command.add_argument("--beta", type=float, default=1.0, help="final weight of the KL (default 1)")
     command.add_argument("--beta-warmup", type=_count, metavar="STEPS", help="steps in which beta rises from 0")

@@ -148,6 +148,15 @@ def test_train_obeys_its_options(table, tmp_path):
     assert "val_loss" not in found
 
 
+def test_train_takes_a_precision(table, tmp_path):
+    checkpoint = tmp_path / "run.ckpt"
+    arguments = ["--out", tmp_path / "m.safetensors", "--drop", "kind", "--epochs", "1"]
+    done = run("train", table, *arguments, "--precision", "auto", "--checkpoint", checkpoint)
+    assert done.returncode == 0, done.stderr
+    assert fv.Trainer.resume(checkpoint).precision == fv.available_precisions()[-1]
+    assert run("train", table, *arguments, "--precision", "half").returncode == 2
+
+
 def test_train_resumes_to_the_same_bits(images, tmp_path):
     def train(name, epochs, *more):
         done = run("train", images, "--out", tmp_path / name, "--epochs", epochs, "--hidden", "8", "--latent", 2, *more)
