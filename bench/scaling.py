@@ -24,7 +24,7 @@ from report import machine, table, write
 ROOT = Path(__file__).parent.parent
 GROUP, TALLEST = 16, 8  # csrc/layer/gemm.h: columns that are never divided, rows of a tile
 WIDEST = {"avx512": 3, "avx2": 2, "neon": 1, "scalar": 1}  # csrc/cpu/isa_*.cpp: groups of the widest panel
-WORTH, ELEMENT = 4e5, 500  # Step::useful_threads: a thread's least work; what an output element is worth
+WORTH, ELEMENT = 4e5, 500  # useful_threads: a thread's least work; what an output element is worth
 CORES = (2, 16, 64)
 
 
@@ -41,7 +41,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Plan:
-    """How Step::make_plan cuts one step for some threads, and what is counted from it."""
+    """How make_plan cuts one step for some threads, and what is counted from it."""
 
     threads: int
     by_columns: bool
@@ -70,7 +70,7 @@ def cut(columns: int, widest: int) -> list[int]:
 
 
 def widest_share(columns: int, threads: int, widest: int) -> int:
-    """Columns of the thread with most, panels being dealt to where shares end (share_panels in csrc/model/step.cpp)."""
+    """Columns of the thread with most, panels being dealt to where shares end (share_panels in csrc/model/plan.cpp)."""
     ends = cut(columns, widest)
     most = first = 0
     for thread in range(1, threads + 1):

@@ -47,7 +47,7 @@ fvae_losses Model::gradients(const fvae_array& x, const float* noise, int64_t sa
 
     std::vector<double> sums(network.floats, 0.0);
     fvae_losses total{0.0, 0.0, 0.0};
-    Lease lease(step.useful_threads(rows.count, default_threads()));
+    Lease lease(useful_threads(network, rows.count, default_threads()));
     const double share_of = 1.0 / static_cast<double>(samples);
     for (int64_t s = 0; s < samples; ++s) {
         batch.noise =

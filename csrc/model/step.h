@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: MIT
 //
-// One training step: forward, loss and dX, then, if the loss is finite, the dW products finished by the optimiser. Two ways
-// to share the work among threads, with the same bits:
-//
-//     by columns  each thread owns a range of every layer's output columns, in forward, dW and update alike, so that a
-//                 weight stays in one core's cache; a barrier per layer
-//     by rows     each thread takes a block of batch rows through forward, loss and dX without a barrier; then one
-//                 barrier, then dW by tiles
+// One training step: forward, loss and dX, then, if the loss is finite, the dW products finished by the optimiser, shared
+// among threads as plan.h says.
 #pragma once
 #include <vector>
 
-#include "../cpu/threads.h"
 #include "buffer.h"
-#include "network.h"
+#include "plan.h"
 #include "rows.h"
 
 namespace fusedvae {
-
-// by_shape takes the faster way for the network, batch and threads at hand; tests and benches force one.
-enum class Sharing { by_shape, by_columns, by_rows };
 
 struct Batch {
     const Rows* x;
@@ -55,30 +46,15 @@ class Step {
     // Forward and loss alone, in float32.
     fvae_losses evaluate(Lease& lease, const Batch& batch, const float* parameters);
 
-    // Threads that a batch of B rows is worth.
-    int useful_threads(int64_t B, int available) const;
     int64_t bytes() const;
     // How the last batch was shared; one thread always takes rows.
     bool by_columns() const { return plan_.by_columns; }
 
   private:
-    struct Tiles {  // rows [k0, k1) of dW's panel
-        int layer, panel, k0, k1;
-    };
-    struct Plan {  // who does what, for one number of threads and rows
-        int threads = 0, B = 0;
-        bool by_columns = false;
-        std::vector<Range> rows;                   // [thread]
-        std::vector<std::vector<Range>> panels;    // [layer][thread], forward
-        std::vector<std::vector<Range>> panels_t;  // [layer][thread], dgrad
-        std::vector<std::vector<Tiles>> tiles;     // [thread], wgrad
-    };
     void reserve(int64_t B);
     bool pass(Lease& lease, const Batch& batch, const float* parameters, const Destination* destination);
     void bind(const Batch& batch, const float* parameters, const Destination* destination);
     void bind_copies(Wgrad& wgrad, int layer, const Destination& destination) const;
-    void make_plan(int threads, int B);
-    double imbalance_by_columns(int threads) const;
 
     void read_rows(const Team& team, const Batch& batch);
     void to_words(Range rows);

@@ -55,7 +55,7 @@ Trainer::Trainer(std::shared_ptr<Model> model, const fvae_trainer_options& optio
       seen_version_(model_->version - 1) {}
 
 int Trainer::threads_for(int64_t rows) const {
-    return options_.threads > 0 ? options_.threads : step_.useful_threads(rows, default_threads());
+    return options_.threads > 0 ? options_.threads : useful_threads(model_->network, rows, default_threads());
 }
 
 Destination Trainer::destination() {
