@@ -24,6 +24,8 @@
 #if FUSEDVAE_COUNTS_ALLOCATIONS
 inline std::atomic<long> allocations{0};
 
+// Seen by the C++ library too, whose operator new asks for them: hidden ones would count this program's own calls alone.
+#pragma GCC visibility push(default)
 extern "C" {
 void* __libc_malloc(size_t);
 void* __libc_calloc(size_t, size_t);
@@ -52,4 +54,5 @@ int posix_memalign(void** block, size_t alignment, size_t bytes) {
     return *block ? 0 : ENOMEM;
 }
 }
+#pragma GCC visibility pop
 #endif
