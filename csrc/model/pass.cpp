@@ -90,22 +90,23 @@ float* Pass::codes(int n) {
     return values;
 }
 
+void Pass::layer(const Forward& job, const float* const* x, int n, float* y, ptrdiff_t ld) {
+    if (n == 1) return model_.backend.forward_row(job, x[0], sums_, y);
+    Forward f = job;
+    f.rows = x;
+    f.y = y;
+    f.ld = ld;
+    model_.backend.forward(f, 0, n, 0, f.panels.count);
+}
+
 const float* const* Pass::layers(int first, int last, const float* const* x, int n) {
     for (int l = first; l < last; ++l) {
-        const Forward& layer = model_.inference.layers[static_cast<size_t>(l)];
+        const Forward& job = model_.inference.layers[static_cast<size_t>(l)];
         float* const y = area_[turn_];
         const float** const rows = pointers_[turn_];
-        const ptrdiff_t ld = Matrix::leading_dimension(layer.stored);
+        const ptrdiff_t ld = Matrix::leading_dimension(job.stored);
         for (int r = 0; r < n; ++r) rows[r] = y + r * ld;
-        if (n == 1) {
-            model_.backend.forward_row(layer, x[0], sums_, y);
-        } else {
-            Forward f = layer;
-            f.rows = x;
-            f.y = y;
-            f.ld = ld;
-            model_.backend.forward(f, 0, n, 0, f.panels.count);
-        }
+        layer(job, x, n, y, ld);
         x = rows;
         turn_ ^= 1;
     }
@@ -119,15 +120,7 @@ void Pass::decode(const float* const* codes, int n, float* mean) {
     const bool pairs = model_.network.output().pairs();
     float* const y = pairs ? area_[turn_] : mean;
     const ptrdiff_t ld = pairs ? Matrix::leading_dimension(output.stored) : D;
-    if (n == 1) {
-        model_.backend.forward_row(output, x[0], sums_, y);
-    } else {
-        Forward f = output;
-        f.rows = x;
-        f.y = y;
-        f.ld = ld;
-        model_.backend.forward(f, 0, n, 0, f.panels.count);
-    }
+    layer(output, x, n, y, ld);
     if (!pairs) return;
     for (int r = 0; r < n; ++r)
         for (int j = 0; j < D; ++j) mean[int64_t{r} * D + j] = y[r * ld + 2 * j];

@@ -40,6 +40,7 @@ class Pass {
     void nll(const float* const* codes, const float* const* target, int n, double* result);
 
   private:
+    void layer(const Forward& job, const float* const* x, int n, float* y, ptrdiff_t ld);
     const float* const* layers(int first, int last, const float* const* x, int n);
     const float* const* hidden(const float* const* codes, int n) {
         return layers(model_.network.head + 1, static_cast<int>(model_.network.layers.size()) - 1, codes, n);
