@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "model/copies.h"
 #include "model/options.h"
 #include "model/step.h"
 
@@ -68,16 +69,12 @@ class Training {
           rows_(data.data(), static_cast<int64_t>(data.size()) / config_.width(), config_.width()),
           step_(config_, network_, backend, sharing),
           flat_(network_.floats),
-          words_(backend.bfloat16 ? network_.words : 0),
-          transposed_(backend.bfloat16 ? network_.words_t : network_.floats_t),
+          copies_(network_, backend),
           m_(network_.floats),
           v_(network_.floats),
           B_(B) {
         network_.initialize(config_, 1, flat_.data());
-        if (backend.bfloat16)
-            network_.make_words(flat_.data(), words_.data(), transposed_.data());
-        else
-            network_.transpose(flat_.data(), transposed_.data());
+        copies_.refresh(network_, flat_.data());
     }
     Training(const Training&) = delete;
     Training& operator=(const Training&) = delete;
@@ -93,8 +90,8 @@ class Training {
         d.epilogue = Epilogue::adam;
         d.update = update_at(options_, steps_);
         d.parameters = flat_.data();
-        d.transposed = transposed_.data();
-        d.words = words_.data();
+        d.transposed = copies_.transposed.data();
+        d.words = copies_.words.data();
         d.m = m_.data();
         d.v = v_.data();
         Lease lease(threads);
@@ -117,7 +114,9 @@ class Training {
     const fvae_trainer_options options_;
     const Rows rows_;
     Step step_;
-    Buffer flat_, words_, transposed_, m_, v_;
+    Buffer flat_;
+    Copies copies_;
+    Buffer m_, v_;
     int B_;
     int64_t steps_ = 0;
 };

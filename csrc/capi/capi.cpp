@@ -6,7 +6,7 @@
 
 #include "cpu/threads.h"
 #include "handles.h"
-#include "model/names.h"
+#include "model/options.h"
 
 using namespace fusedvae;
 
@@ -66,12 +66,7 @@ fvae_status fvae_measure_peak(int32_t threads, double seconds, fvae_precision pr
         require(gflops, "gflops");
         if (threads < 1 || threads > 1024 || !(seconds > 0.0 && seconds <= 60.0))
             throw std::invalid_argument("threads must be between 1 and 1024, seconds above 0 and at most 60");
-        name_of(precision);
-        const Backend* words = bfloat16_backend();
-        if (precision == FVAE_PRECISION_BFLOAT16 && !words)
-            throw std::invalid_argument(
-                "this processor's bfloat16 rate cannot be measured: it has no use for bfloat16");
-        const Backend& b = precision == FVAE_PRECISION_FLOAT32 || !words ? backend() : *words;
+        const Backend& b = backend_in(precision);
         std::vector<double> rate(static_cast<size_t>(threads), 0.0);
         run_checked(threads, [&](const Team& team) {
             double flops = 0.0;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "copies.h"
 #include "error.h"
 #include "model.h"
 #include "options.h"
@@ -19,20 +20,16 @@ fvae_losses Model::gradients(const fvae_array& x, const float* noise, int64_t sa
                                     std::to_string(samples));
     if (!(beta >= 0.0 && beta <= 1e30) || !(free_bits >= 0.0 && free_bits <= 1e30))
         throw std::invalid_argument("beta and free_bits must be between 0 and 1e30");
-    precision = available(precision);
+    const Backend& step_backend = backend_in(precision);
     if (rows.count > INT32_MAX / 2) throw std::invalid_argument("x has too many rows for one batch");
     if (noise) check_noise(backend, noise, samples, rows.count, network.Z);
     rows.check_all(backend, default_threads());
 
     const std::shared_lock lock(mutex);
-    const bool bfloat16 = precision == FVAE_PRECISION_BFLOAT16;
-    Buffer words(bfloat16 ? network.words : 0), transposed(bfloat16 ? network.words_t : network.floats_t);
+    Copies copies(network, step_backend);
+    copies.refresh(network, flat.data());
     Buffer gradient(network.floats);
-    if (bfloat16)
-        network.make_words(flat.data(), words.data(), transposed.data());
-    else
-        network.transpose(flat.data(), transposed.data());
-    Step step(config, network, bfloat16 ? *bfloat16_backend() : backend);
+    Step step(config, network, step_backend);
     Batch batch{};
     batch.x = &rows;
     batch.B = static_cast<int>(rows.count);
@@ -41,8 +38,8 @@ fvae_losses Model::gradients(const fvae_array& x, const float* noise, int64_t sa
     Destination destination{};
     destination.epilogue = Epilogue::store;
     destination.parameters = flat.data();
-    destination.transposed = transposed.data();
-    destination.words = words.data();
+    destination.transposed = copies.transposed.data();
+    destination.words = copies.words.data();
     destination.gradient = gradient.data();
 
     std::vector<double> sums(network.floats, 0.0);

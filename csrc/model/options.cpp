@@ -6,7 +6,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "../backend/backend.h"
 #include "names.h"
 
 namespace fusedvae {
@@ -68,6 +67,10 @@ fvae_precision available(fvae_precision wanted) {
             "AVX512-BF16 (Zen 4 or later), where it is known to be faster. Use 'float32', or 'auto', which takes "
             "bfloat16 where it can");
     return wanted;
+}
+
+const Backend& backend_in(fvae_precision wanted) {
+    return available(wanted) == FVAE_PRECISION_BFLOAT16 ? *bfloat16_backend() : backend();
 }
 
 double learning_rate_at(const fvae_trainer_options& o, int64_t step) {

@@ -2,7 +2,7 @@
 //
 // How to train: checked options, and what follows from them at a given step.
 #pragma once
-#include "../layer/gemm.h"
+#include "../backend/backend.h"
 #include "fusedvae/fusedvae.h"
 #include "json.h"
 
@@ -13,6 +13,8 @@ void check(const fvae_trainer_options& options);
 
 // The precision that this machine computes in where `wanted` is asked for; throws std::invalid_argument where it cannot.
 fvae_precision available(fvae_precision wanted);
+// The backend whose products compute in it; throws as above.
+const Backend& backend_in(fvae_precision wanted);
 
 // Steps count from 0. Warm-up: (step + 1) / warmup_steps of the rate; then the schedule.
 double learning_rate_at(const fvae_trainer_options& options, int64_t step);

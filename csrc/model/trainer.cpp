@@ -20,7 +20,6 @@ fvae_trainer_options checked(fvae_trainer_options options) {
     options.precision = available(options.precision);
     return options;
 }
-bool in_bfloat16(const fvae_trainer_options& options) { return options.precision == FVAE_PRECISION_BFLOAT16; }
 
 std::string number(double value) {
     if (std::isnan(value)) return "NaN";
@@ -46,9 +45,9 @@ class Trainer::Busy {
 Trainer::Trainer(std::shared_ptr<Model> model, const fvae_trainer_options& options)
     : model_(std::move(model)),
       options_(checked(options)),
-      step_(model_->config, model_->network, in_bfloat16(options_) ? *bfloat16_backend() : model_->backend),
-      transposed_(in_bfloat16(options_) ? model_->network.words_t : model_->network.floats_t),
-      words_(in_bfloat16(options_) ? model_->network.words : 0),
+      backend_(backend_in(options_.precision)),
+      step_(model_->config, model_->network, backend_),
+      copies_(model_->network, backend_),
       m_(has_m(options) ? model_->network.floats : 0),
       v_(has_v(options) ? model_->network.floats : 0),
       gradient_(options.clip_norm > 0.0 ? model_->network.floats : 0),
@@ -64,8 +63,8 @@ Destination Trainer::destination() {
     d.update = update_at(options_, state_.steps);
     d.clip_norm = options_.clip_norm;
     d.parameters = model_->flat.data();
-    d.transposed = transposed_.data();
-    d.words = words_.data();
+    d.transposed = copies_.transposed.data();
+    d.words = copies_.words.data();
     d.m = m_.data();
     d.v = v_.data();
     d.gradient = gradient_.data();
@@ -74,10 +73,7 @@ Destination Trainer::destination() {
 
 void Trainer::refresh_copies() {
     if (seen_version_ == model_->version) return;
-    if (in_bfloat16(options_))
-        model_->network.make_words(model_->flat.data(), words_.data(), transposed_.data());
-    else
-        model_->network.transpose(model_->flat.data(), transposed_.data());
+    copies_.refresh(model_->network, model_->flat.data());
     seen_version_ = model_->version;
 }
 
@@ -239,7 +235,7 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
         throw std::invalid_argument("this training stands at batch " + std::to_string(state_.batch) +
                                     " of its epoch, and x has only " + std::to_string(batches));
     if (!rows.streamed) rows.check_all(model_->backend, default_threads());
-    if (held_out && in_bfloat16(options_) && !float32_step_)
+    if (held_out && backend_.bfloat16 && !float32_step_)
         float32_step_.emplace(model_->config, model_->network, model_->backend);
     if (held_out && !held_out->streamed) held_out->check_all(model_->backend, default_threads());
     state_.fingerprint = fingerprint;
@@ -345,8 +341,8 @@ void Trainer::set_learning_rate(double rate) {
 std::array<Trainer::Memory, 7> Trainer::memory() const {
     const int64_t copies = snapshot_ ? snapshot_->flat.bytes() + snapshot_->m.bytes() + snapshot_->v.bytes() : 0;
     return {{{"parameters", model_->flat.bytes()},
-             {"transposed", transposed_.bytes()},
-             {"words", words_.bytes()},
+             {"transposed", copies_.transposed.bytes()},
+             {"words", copies_.words.bytes()},
              {"moments", m_.bytes() + v_.bytes()},
              {"gradients", gradient_.bytes()},
              {"snapshot", copies},

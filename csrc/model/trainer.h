@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "copies.h"
 #include "model.h"
 #include "options.h"
 #include "step.h"
@@ -65,9 +66,11 @@ class Trainer {
 
     std::shared_ptr<Model> model_;
     fvae_trainer_options options_;
+    const Backend& backend_;  // of the step's precision; the model's own scores held-out rows
     Step step_;
     std::optional<Step> float32_step_;  // scores held-out rows where step_ computes in bfloat16
-    Buffer transposed_, words_, m_, v_, gradient_;
+    Copies copies_;
+    Buffer m_, v_, gradient_;
     uint64_t seen_version_ = 0;  // of the model's parameters, when their copies were made
     std::optional<Snapshot> snapshot_;
     State state_;
