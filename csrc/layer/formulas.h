@@ -181,8 +181,9 @@ FUSEDVAE_FN V kl_term(V mu, V logvar, V variance) {
     return set1(0.5f) * (fma(mu, mu, variance) - (set1(1.0f) + logvar));
 }
 // -log p(t | logit) = softplus(logit) - t logit = max(0, logit) - t logit + ln(1 + u), u = e^-|logit|. The logarithms of a
-// row's features are taken together: sum += the first two terms, product *= 1 + u, at most 2 for each feature, and
-// bernoulli_sum() adds ln(product). It costs each logarithm an absolute error of half an epsilon. *gradient = sigmoid(logit) - t
+// row's features are taken together: sum += the first two terms, product *= 1 + u, at most 2 for each feature, and in the
+// end ln(product) is added (cpu/epilogue_forward.h). It costs each logarithm an absolute error of half an epsilon.
+// *gradient = sigmoid(logit) - t
 FUSEDVAE_FN void bernoulli_term(V logit, V target, V* sum, V* u, V* gradient) {
     *u = exp_minus_abs(logit);
     *gradient = sigmoid_of(logit, *u) - target;

@@ -149,7 +149,8 @@ void check_differences(const std::string& name, reference::Vae vae, const Matrix
 // In bfloat16 the reference rounds the same factors. Where float and double differ by 1e-6 before the rounding, one value in
 // some thousand lands on the other side and differs by 2^-8: 2^-8 / sqrt(3000) = 7e-5 of a matrix' norm, for each of the
 // dozen roundings that lie before a gradient. A factor left unrounded, or a copy that is stale, shifted or not padded, is
-// 2e-3 (the root mean square of all roundings) and more.
+// 2e-3 (the root mean square of all roundings) and more. The loss sums such errors over rows and columns, where they meet
+// with either sign: it may be off by a tenth of what a gradient may.
 void check_engine(const std::string& name, Model& model, const Case& c, uint32_t seed,
                   fvae_precision precision = FVAE_PRECISION_FLOAT32) {
     const bool bfloat16 = precision == FVAE_PRECISION_BFLOAT16;

@@ -330,8 +330,8 @@ FVAE_API fvae_status fvae_trainer_history(const fvae_trainer* trainer, int64_t i
 /* The learning rate from the next step on (schedules multiply it). */
 FVAE_API fvae_status fvae_trainer_set_learning_rate(fvae_trainer* trainer, double learning_rate);
 
-/* What the trainer holds, named: "parameters", "transposed", "words" (bfloat16), "moments", "gradients", "snapshot", "workspace".
- * Returns the number of entries; index past it leaves the outputs alone. */
+/* What the trainer holds, named: "parameters", "transposed", "words" (of bfloat16), "moments", "gradients", "snapshot",
+ * "workspace". Returns the number of entries; index past it leaves the outputs alone. */
 FVAE_API int64_t fvae_trainer_memory(const fvae_trainer* trainer, int64_t index, const char** name, int64_t* bytes);
 
 FVAE_API fvae_status fvae_trainer_save(const fvae_trainer* trainer, const char* path);
