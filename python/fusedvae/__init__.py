@@ -11,6 +11,8 @@ Terms are in nats per row, summed over features, constants included: loss = reco
 elbo = -(reconstruction + KL).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import _checks, _core, kernels
 from ._core import BadFileError, NonFiniteError
 from .callbacks import Callback, History, Losses, Progress
@@ -20,7 +22,25 @@ from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, Linear
 from .sampler import Sampler
 from .trainer import Trainer
 
+if TYPE_CHECKING:
+    from . import plot, report
+
 __version__ = _core.version()
+
+# Modules imported when they are first asked for.
+_LATE = ("plot", "report")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        import importlib
+
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
 
 
 def set_num_threads(threads: int) -> None:
@@ -80,5 +100,7 @@ __all__ = [
     "get_num_threads",
     "kernels",
     "load",
+    "plot",
+    "report",
     "set_num_threads",
 ]

@@ -109,6 +109,11 @@ class Config:
             product *= extent
         return product
 
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the data's D columns, in order: "x0", "x1", …"""
+        return tuple(f"x{j}" for j in range(self.width))
+
     def to_dict(self) -> dict[str, Any]:
         """This configuration in plain values that JSON can hold.
 
