@@ -27,20 +27,21 @@ if TYPE_CHECKING:
 
 __version__ = _core.version()
 
-# Modules imported when they are first asked for.
-_LATE = ("plot", "report")
+# What not every program needs is imported when it is named: the names and their modules.
+_ON_DEMAND = {"plot": "plot", "report": "report"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        import importlib
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{_ON_DEMAND[name]}", __name__)
+    return module if name == _ON_DEMAND[name] else getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE})
+    return sorted({*globals(), *_ON_DEMAND})
 
 
 def set_num_threads(threads: int) -> None:

@@ -144,7 +144,15 @@ def read_mnist_folder(folder: Path) -> Rows:
 
 
 def read_csv(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> Rows:
-    """Numbers separated by commas, semicolons or tabs; a first row with a cell that is no number names the columns."""
+    """A CSV file's numeric columns."""
+    return _table(path, csv_columns(path), label, drop)
+
+
+def csv_columns(path: Path) -> dict[str, np.ndarray]:
+    """What is separated by commas, semicolons or tabs; a first row with a cell that is no number names the columns.
+
+    Without names they are "0", "1", … A column with a cell that is neither a number nor missing is an array of objects.
+    """
     with open(path, newline="", encoding="utf-8-sig") as file:
         first = file.readline()
     if not first.strip():
@@ -161,7 +169,7 @@ def read_csv(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> 
         read = _read_csv_pandas
     except ImportError:  # slower, with the same answers
         read = _read_csv_plain
-    return _table(path, read(path, delimiter, header, names), label, drop)
+    return read(path, delimiter, header, names)
 
 
 def _read_csv_pandas(path: Path, delimiter: str, header: bool, names: list[str]) -> dict[str, np.ndarray]:
@@ -216,28 +224,33 @@ def _is_number(cell: str) -> bool:
 
 def read_parquet(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> Rows:
     """A Parquet file's numeric columns."""
+    return _table(path, parquet_columns(path), label, drop)
+
+
+def parquet_columns(path: Path) -> dict[str, np.ndarray]:
+    """A Parquet file's columns."""
     pyarrow = require("pyarrow", "data", "reading Parquet files")
     parquet = require("pyarrow.parquet", "data", "reading Parquet files")
     try:
         table = parquet.ParquetFile(path).read()
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    return _table(path, {name: table[name].to_numpy() for name in table.column_names}, label, drop)
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _table(path: Path, columns: Mapping[str, np.ndarray], label: str | None, drop: Sequence[str]) -> Rows:
     """Columns as one float32 (n, D), the label's apart; text and missing values are refused by name."""
     if absent := [name for name in (*drop, *([label] if label else [])) if name not in columns]:
-        raise ValueError(f"{path} has no column {absent[0]!r}; its columns are {_listed(columns)}")
+        raise ValueError(f"{path} has no column {absent[0]!r}; its columns are {listed(columns)}")
     kept = {name: values for name, values in columns.items() if name != label and name not in drop}
     if text := [name for name, values in kept.items() if values.dtype.kind not in "fiub"]:
         raise ValueError(
-            f"{path}: not numeric: {_listed(text)}; name the label with label=, leave others out with drop="
+            f"{path}: not numeric: {listed(text)}; name the label with label=, leave others out with drop="
         )
     if holes := [name for name, values in kept.items() if values.dtype.kind == "f" and np.isnan(values).any()]:
         row = int(np.isnan(kept[holes[0]]).argmax())
         raise ValueError(
-            f"{path}: missing values in {_listed(holes)} (first at row {row} of {holes[0]!r}); fill or drop them"
+            f"{path}: missing values in {listed(holes)} (first at row {row} of {holes[0]!r}); fill or drop them"
         )
     if not kept:
         raise ValueError(f"{path} has no data columns left")
@@ -247,7 +260,8 @@ def _table(path: Path, columns: Mapping[str, np.ndarray], label: str | None, dro
     return Rows(x, columns[label] if label else None)
 
 
-def _listed(names: Sequence[str] | Mapping[str, Any], most: int = 8) -> str:
+def listed(names: Sequence[str] | Mapping[str, Any], most: int = 8) -> str:
+    """The first names in quotes, and how many more there are."""
     shown = [repr(name) for name in names][:most]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
 

@@ -30,6 +30,8 @@ PROJECTIONS = ("pca", "kl")
 _SHOWN = {"loss": "loss", "reconstruction": "reconstruction", "kl": "KL"}
 # More rows of tiles than this are no longer seen as one picture.
 TRAVERSED = 10
+# Longer labels would leave no room for what they label.
+LONGEST_LABEL = 24
 
 
 def training_curves(
@@ -250,7 +252,7 @@ def score_histogram(
     ax = _axes(ax)
     for kind, colour in zip(kinds, COLOURS, strict=False):
         some = values[groups == kind]
-        name = None if labels is None else f"{kind} ({_rows(len(some))})"
+        name = None if labels is None else f"{_word(kind)} ({_rows(len(some))})"
         inside = np.clip(some, low, high)
         ax.hist(inside, edges, histtype="stepfilled", facecolor=colour, alpha=0.35)
         ax.hist(inside, edges, histtype="step", color=colour, linewidth=1.5, label=name)
@@ -332,6 +334,13 @@ def mean_kl(model: Model, x: Any) -> NDArray[Any]:
     return _kl(mu.astype(np.float64), logvar.astype(np.float64))
 
 
+def _word(label: Any) -> str:
+    """A label as matplotlib shows it: short, no $ as the start of a formula, no _ as a sign to leave it out."""
+    text = " ".join(str(label).split()) or "(empty)"
+    text = text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
+    return (" " + text if text.startswith("_") else text).replace("$", r"\$")
+
+
 def _kl(mu: NDArray[Any], logvar: NDArray[Any]) -> NDArray[Any]:
     # Kingma and Welling 2013, appendix B.
     kl: NDArray[Any] = 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).mean(axis=0)
@@ -373,9 +382,9 @@ def _scatter(ax: Axes, points: NDArray[Any], labels: NDArray[Any] | None, dots: 
         kinds = np.append(frequent, "(others)")
     for kind, colour in zip(kinds, COLOURS, strict=False):
         some = points[labels == kind]
-        ax.scatter(some[:, 0], some[:, 1], color=colour, label=str(kind), **dots)
+        ax.scatter(some[:, 0], some[:, 1], color=colour, label=_word(kind), **dots)
         ax.annotate(
-            str(kind),
+            _word(kind),
             tuple(np.median(some, axis=0)),
             ha="center",
             va="center",

@@ -11,6 +11,7 @@ import base64
 import io
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -122,6 +123,12 @@ def render(
         columns=None if rows is None or is_image_shape(model.config.input_shape) else _columns(model, rows),
     )
     return page
+
+
+def check() -> None:
+    """Raises now the ImportError that `write` would raise after the work that its page shows."""
+    require("matplotlib.figure", "report", "writing a report")
+    require("jinja2", "report", "writing a report")
 
 
 # ---- figures and tables ---------------------------------------------------------------------------------------------
@@ -272,6 +279,8 @@ def _sections(model: Model, rows: NDArray[Any] | None, labels: Any, seed: int) -
 def _picture(figure: Any, title: str, note: str) -> Picture:
     """`figure` as a PNG with twice the pixels that the page shows, for fine screens."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=2 * DPI, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of labels in scripts that matplotlib's font lacks
+        figure.savefig(content, format="png", dpi=2 * DPI, metadata={"Software": None})
     width, height = (round(inches * DPI) for inches in figure.get_size_inches())
     return Picture(title, note, "data:image/png;base64," + base64.b64encode(content.getvalue()).decode(), width, height)

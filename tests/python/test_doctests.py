@@ -9,12 +9,19 @@ import fusedvae as fv
 import pytest
 
 MODULES = sorted(
-    module.name for module in pkgutil.iter_modules(fv.__path__) if module.name not in ("_core", "__main__")
+    module.name.removeprefix("fusedvae.")
+    for module in pkgutil.walk_packages(fv.__path__, "fusedvae.")
+    if module.name not in ("fusedvae._core", "fusedvae.__main__")
 )
+
+# What a module's import or its examples need beyond NumPy.
+NEEDS = {"plot": ["matplotlib"], "report": ["matplotlib", "jinja2"]}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str):
+    for library in NEEDS.get(name, []):
+        pytest.importorskip(library)
     before = fv.get_num_threads()
     try:
         results = doctest.testmod(importlib.import_module(f"fusedvae.{name}"), optionflags=doctest.ELLIPSIS)

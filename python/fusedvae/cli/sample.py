@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""`fusedvae sample`: new rows."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import fusedvae as fv
+
+from .. import picture
+from . import sink
+from .options import add_command, add_json, count
+from .rows import add_out, data_field, finish
+from .terminal import UsageError
+
+
+def add(commands: Any) -> None:
+    """Adds the command's arguments."""
+    command = add_command(commands, "sample", run, "draw samples from a trained model")
+    command.add_argument("model", type=Path, metavar="MODEL", help="a .safetensors file")
+    add_out(command, ", .png for images")
+    command.add_argument("--n", type=count, default=64, help="how many (default %(default)s)")
+    command.add_argument("--temperature", type=float, default=1.0, help="standard deviation of the codes (default 1)")
+    command.add_argument("--seed", type=int, default=0, help="default 0")
+    add_json(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs it."""
+    drawn = options.out.suffix.lower() == ".png"
+    if drawn:
+        picture.check(options.out)
+    else:
+        sink.check(options.out)
+    model = fv.load(options.model)
+    if drawn and not picture.is_image_shape(model.config.input_shape):
+        raise UsageError(f"rows of shape {model.config.input_shape} are no images: write .npy, .npz, .csv or .parquet")
+    x = fv.Sampler(model, seed=options.seed).sample(options.n, temperature=options.temperature)
+    if drawn:
+        picture.save(options.out, {f"{options.n} samples of {options.model.name}": x})
+    else:
+        with sink.opened(options.out, [data_field(model)], len(x)) as write:
+            write(x)
+    return finish(options, f"wrote {len(x)} samples to {options.out}", rows=len(x))
