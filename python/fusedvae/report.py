@@ -195,7 +195,7 @@ def _columns(model: Model, rows: NDArray[Any]) -> dict[str, Any]:
     values = rows.astype(np.float64) * scale
     decoded = model.reconstruct(rows).reshape(values.shape).astype(np.float64)
     found: list[tuple[float, Quality]] = []
-    categorical = {j for j, column in enumerate(getattr(config, "columns", ())) if column.categories}
+    categorical = {j for j, column in enumerate(config.columns or ()) if column.categories}
     for j, (name, column, back) in enumerate(zip(config.column_names, values.T, decoded.T, strict=True)):
         if j in categorical:
             right = float((column == back).mean())

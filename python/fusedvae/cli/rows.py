@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import fusedvae as fv
 
-from ..model import SCORES
+from ..detector import SCORES
 from . import sink
 from .options import add_command, add_json, add_threads, count, names, use_threads
 from .sink import Field
@@ -66,7 +66,8 @@ def add_out(command: argparse.ArgumentParser, more: str = "") -> None:
 def data_field(model: fv.Model) -> Field:
     """Data rows as a result."""
     config = model.config
-    return Field("x", config.column_names, config.input_shape, np.float32, [c.categories for c in config.columns])
+    words = [column.categories for column in config.columns or ()]
+    return Field("x", config.column_names, config.input_shape, np.float32, words)
 
 
 def finish(options: argparse.Namespace, line: str, **figures: Any) -> int:
@@ -153,6 +154,8 @@ def _detector(options: argparse.Namespace, model: fv.Model) -> fv.Detector:
     own = model.detector
     detector = fv.Detector() if own is None else own
     if options.kind is not None and options.kind != detector.score:
+        if options.kind == "mahalanobis" and detector.latent_mean is None:
+            raise ValueError(f"{options.model} keeps no codes to compare with: train it with --detector mahalanobis")
         detector = replace(detector, score=options.kind, threshold=None)
     changes = {name: getattr(options, name) for name in ("samples", "seed", "threshold")}
     return replace(detector, **{name: value for name, value in changes.items() if value is not None})

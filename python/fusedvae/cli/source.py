@@ -55,8 +55,8 @@ def read_rows(
     if table is not None:
         if key or part != "all":
             raise UsageError("--key and --part do not apply to tables")
-        named = [column.name for column in config.columns]
-        chosen, kept = _matched(source, table, named if any(named) else config.width, drop, keep)
+        named = any(column.name for column in config.columns or ())
+        chosen, kept = _matched(source, table, config.column_names if named else config.width, drop, keep)
         return Source([_raw(source, chosen, config)], kept)
     if drop or keep:
         raise UsageError("--drop and --keep apply to tables")
@@ -144,7 +144,7 @@ def _matched(
 
 def _raw(source: str, columns: Mapping[str, NDArray[Any]], config: fv.Config) -> NDArray[Any]:
     """The columns as raw rows (n, D): words become the indices of the model's categories."""
-    if not any(column.categories for column in config.columns):
+    if config.columns is None or not any(column.categories for column in config.columns):
         return _numbers(source, columns)
     from .. import tables
 
