@@ -15,19 +15,19 @@ from collections.abc import Sequence
 import fusedvae as fv
 
 from . import bench, demo, info, rows, sample, train
-from .terminal import INTERRUPTED, NO_READER, UsageError, note, one_line
+from .terminal import INTERRUPTED, NO_READER, WRONG_USAGE, UsageError, note, one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: the process's) and returns its exit status."""
     try:
-        parser = _parser()  # which names the backend, an error where a wrong one is forced
-        options = parser.parse_args(arguments)
+        options = _parser().parse_args(arguments)  # which names the backend, an error where a wrong one is forced
         status = int(options.run(options))
         sys.stdout.flush()
         return status
     except UsageError as error:
-        parser.error(str(error))
+        note(f"error: {error}")
+        return WRONG_USAGE
     except BrokenPipeError:
         # Python flushes stdout once more as it ends, which would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

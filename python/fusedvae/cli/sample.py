@@ -13,7 +13,6 @@ from .. import picture
 from . import sink
 from .options import add_command, add_json, count
 from .rows import add_out, data_field, finish
-from .terminal import UsageError
 
 
 def add(commands: Any) -> None:
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         sink.check(options.out)
     model = fv.load(options.model)
     if drawn and not picture.is_image_shape(model.config.input_shape):
-        raise UsageError(f"rows of shape {model.config.input_shape} are no images: write .npy, .npz, .csv or .parquet")
+        raise ValueError(f"rows of shape {model.config.input_shape} are no images: write .npy, .npz, .csv or .parquet")
     x = fv.Sampler(model, seed=options.seed).sample(options.n, temperature=options.temperature)
     if drawn:
         picture.save(options.out, {f"{options.n} samples of {options.model.name}": x})

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 import fusedvae as fv
 
 from .. import _readers, data
-from .terminal import UsageError
 
 # Rows of about this many bytes are worked on at a time, so that a file larger than memory passes through.
 BLOCK_BYTES = 32 << 20
@@ -54,12 +53,12 @@ def read_rows(
     table = _table(source)
     if table is not None:
         if key or part != "all":
-            raise UsageError("--key and --part do not apply to tables")
+            raise ValueError("--key and --part do not apply to tables")
         named = any(column.name for column in config.columns or ())
         chosen, kept = _matched(source, table, config.column_names if named else config.width, drop, keep)
         return Source([_raw(source, chosen, config)], kept)
     if drop or keep:
-        raise UsageError("--drop and --keep apply to tables")
+        raise ValueError("--drop and --keep apply to tables")
     options: dict[str, Any] = {"key": key} if key else {}
     if Path(source).is_dir() and len(config.input_shape) in (2, 3):
         options = {"size": config.input_shape[:2], "grey": len(config.input_shape) == 2}
@@ -67,7 +66,7 @@ def read_rows(
     parts = {"train": rows.x, "test": rows.test}
     known = [array for name, array in parts.items() if array is not None and part in ("all", name)]
     if not known:
-        raise UsageError(f"{source} has no test rows of its own")
+        raise ValueError(f"{source} has no test rows of its own")
     return Source(known)
 
 
@@ -77,12 +76,12 @@ def read_codes(source: str, config: fv.Config, *, key: str | None, drop: Sequenc
     names = [f"z{j}" for j in range(config.latent)]
     if table is not None:
         if key:
-            raise UsageError("--key does not apply to tables")
+            raise ValueError("--key does not apply to tables")
         logvar = [name for name in table if name in {f"logvar{j}" for j in range(config.latent)}]
         chosen, kept = _matched(source, table, names, [*drop, *logvar], keep)
         return Source([_numbers(source, chosen)], kept)
     if drop or keep:
-        raise UsageError("--drop and --keep apply to tables")
+        raise ValueError("--drop and --keep apply to tables")
     if key is None and data._kind(Path(source)) == "a .npz file":
         key = "mu"
     return Source([data._read(source, {"key": key} if key else {}).x])

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+WRONG_USAGE = 2  # argparse's own
 # What shells report for a process that a signal ended: 128 + SIGINT's or SIGPIPE's number.
 INTERRUPTED = 128 + signal.SIGINT
 NO_READER = 141
@@ -19,7 +20,7 @@ STDOUT = Path("-")
 
 
 class UsageError(Exception):
-    """Options that do not go together: exit status 2, as for those that argparse refuses."""
+    """Options that do not go together, whatever the files hold."""
 
 
 def note(line: str) -> None:

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     data = read_data(options)
     if options.early_stopping and data.test is None:
-        raise UsageError("--early-stopping watches held-out rows: give a --test-fraction above 0")
+        raise ValueError("--early-stopping watches held-out rows: give a --test-fraction above 0")
     if options.resume:
         trainer = fv.Trainer.resume(options.checkpoint)
         epochs = max(0, (options.epochs or demo.recipe(data, options.batch_size).epochs) - trainer.epoch)
