@@ -11,6 +11,8 @@ Terms are in nats per row, summed over features, constants included: loss = reco
 elbo = -(reconstruction + KL).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import _checks, _core, kernels
 from ._core import BadFileError, NonFiniteError
 from .callbacks import Callback, History, Losses, Progress
@@ -20,7 +22,34 @@ from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, Linear
 from .sampler import Sampler
 from .trainer import Trainer
 
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .learning_rate import find_learning_rate
+    from .loggers import CSVLogger, TensorBoard
+    from .stopping import EarlyStopping
+
 __version__ = _core.version()
+
+# What not every program needs is imported when it is named.
+_ON_DEMAND = {
+    "CSVLogger": "loggers",
+    "Checkpoint": "checkpoint",
+    "EarlyStopping": "stopping",
+    "TensorBoard": "loggers",
+    "find_learning_rate": "learning_rate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_DEMAND})
 
 
 def set_num_threads(threads: int) -> None:
@@ -59,11 +88,14 @@ __all__ = [
     "AdamW",
     "BadFileError",
     "Bernoulli",
+    "CSVLogger",
     "Callback",
+    "Checkpoint",
     "Config",
     "Constant",
     "Cosine",
     "CyclicalBeta",
+    "EarlyStopping",
     "Gaussian",
     "History",
     "LinearBeta",
@@ -73,10 +105,12 @@ __all__ = [
     "Progress",
     "Sampler",
     "StepDecay",
+    "TensorBoard",
     "Trainer",
     "available_backends",
     "available_precisions",
     "backend",
+    "find_learning_rate",
     "get_num_threads",
     "kernels",
     "load",
