@@ -26,11 +26,23 @@ from .trainer import Trainer
 
 if TYPE_CHECKING:
     from . import plot, report
+    from .checkpoint import Checkpoint
+    from .learning_rate import find_learning_rate
+    from .loggers import CSVLogger, TensorBoard
+    from .stopping import EarlyStopping
 
 __version__ = _core.version()
 
-# What not every program needs is imported when it is named: the names and their modules.
-_ON_DEMAND = {"plot": "plot", "report": "report"}
+# What not every program needs is imported when it is named.
+_ON_DEMAND = {
+    "CSVLogger": "loggers",
+    "Checkpoint": "checkpoint",
+    "EarlyStopping": "stopping",
+    "TensorBoard": "loggers",
+    "find_learning_rate": "learning_rate",
+    "plot": "plot",
+    "report": "report",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -82,13 +94,16 @@ __all__ = [
     "AdamW",
     "BadFileError",
     "Bernoulli",
+    "CSVLogger",
     "Callback",
+    "Checkpoint",
     "Column",
     "Config",
     "Constant",
     "Cosine",
     "CyclicalBeta",
     "Detector",
+    "EarlyStopping",
     "Gaussian",
     "History",
     "LinearBeta",
@@ -98,10 +113,12 @@ __all__ = [
     "Progress",
     "Sampler",
     "StepDecay",
+    "TensorBoard",
     "Trainer",
     "available_backends",
     "available_precisions",
     "backend",
+    "find_learning_rate",
     "get_num_threads",
     "kernels",
     "load",

@@ -83,6 +83,9 @@ class Callback:
     def on_tick(self, trainer: Trainer, progress: Progress) -> bool | None:
         """About every 50 ms, between two steps."""
 
+    def after_fit(self, trainer: Trainer, error: BaseException | None) -> None:
+        """When `fit` has let go of the model, which may be changed now; error: what ends fit instead of a return."""
+
 
 Handler = Callable[["Trainer", Progress], Any]
 AnyCallback = Callback | Handler | Any  # also plain objects with some of the methods
@@ -94,6 +97,7 @@ class Dispatcher:
     def __init__(self, trainer: Trainer, callbacks: Iterable[AnyCallback]) -> None:
         self._trainer = trainer
         self._handlers: list[list[Handler]] = [[] for _ in EVENTS]
+        self._after: list[Callable[[Trainer, BaseException | None], Any]] = []
         for callback in callbacks:
             self._add(callback)
         # The first clears an old request to stop; ticks find a new one, and Ctrl-C.
@@ -114,6 +118,11 @@ class Dispatcher:
                     trainer._stop_asked = True
         return trainer._stop_asked
 
+    def after_fit(self, error: BaseException | None) -> None:
+        """Tells the callbacks that the engine is done."""
+        for handler in self._after:
+            handler(self._trainer, error)
+
     def _add(self, callback: AnyCallback) -> None:
         if isinstance(callback, type):
             raise TypeError(f"callbacks are objects, not classes; pass {callback.__name__}()")
@@ -121,10 +130,12 @@ class Dispatcher:
         if isinstance(callback, Callback):  # only what it overrides, so that on_batch_end costs nothing unasked
             overridden = [getattr(type(callback), name) is not getattr(Callback, name) for name in EVENTS]
             methods = [method if mine else None for method, mine in zip(methods, overridden, strict=True)]
-        elif not any(methods):
+        elif not any(methods) and not hasattr(callback, "after_fit"):
             if not callable(callback):
                 raise TypeError(f"{callback!r} is no callback: it has none of {', '.join(EVENTS)} and is not callable")
             methods[_EPOCH_END] = callback
+        if (after := getattr(callback, "after_fit", None)) is not None:
+            self._after.append(after)
         for handlers, method in zip(self._handlers, methods, strict=True):
             if method is not None:
                 handlers.append(method)
