@@ -107,14 +107,29 @@ def load(
         return Dataset(str(name), x, test, rows.labels, rows.test_labels, shape)
     if len(x) < 2:
         raise ValueError(f"{source} has {len(x)} rows; two are needed to hold one out (test_fraction=0 trains on all)")
-    held_out = min(len(x) - 1, max(1, round(len(x) * test_fraction)))
-    kept: slice | np.ndarray = slice(None, -held_out)
-    held: slice | np.ndarray = slice(-held_out, None)
-    if not isinstance(x, np.memmap):  # a random choice would read a memory map whole
-        order = np.random.default_rng(seed).permutation(len(x))
-        kept, held = order[held_out:], order[:held_out]
+    if isinstance(x, np.memmap):  # a random choice would read a memory map whole
+        held_out = _held_out(len(x), test_fraction)
+        kept: slice | np.ndarray = slice(None, -held_out)
+        held: slice | np.ndarray = slice(-held_out, None)
+    else:
+        kept, held = split(len(x), test_fraction, seed)
     labels, test_labels = (None, None) if rows.labels is None else (rows.labels[kept], rows.labels[held])
     return Dataset(str(name), x[kept], x[held], labels, test_labels, shape)
+
+
+def split(n: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of n rows, two or more, to train on and which to hold out: indices, a random choice by `seed`.
+
+    >>> [part.tolist() for part in split(5, 0.4, seed=0)]
+    [[2, 1, 0], [4, 3]]
+    """
+    order = np.random.default_rng(seed).permutation(n)
+    held_out = _held_out(n, test_fraction)
+    return order[held_out:], order[:held_out]
+
+
+def _held_out(n: int, test_fraction: float) -> int:
+    return min(n - 1, max(1, round(n * test_fraction)))
 
 
 def _read(source: str | os.PathLike[str], options: dict[str, object]) -> Rows:

@@ -50,7 +50,7 @@ def read_rows(
     source: str, config: fv.Config, *, key: str | None, drop: Sequence[str], keep: Sequence[str], part: str
 ) -> Source:
     """Data rows as `config`'s model reads them."""
-    table = _table(source)
+    table = read_table(source)
     if table is not None:
         if key or part != "all":
             raise ValueError("--key and --part do not apply to tables")
@@ -72,7 +72,7 @@ def read_rows(
 
 def read_codes(source: str, config: fv.Config, *, key: str | None, drop: Sequence[str], keep: Sequence[str]) -> Source:
     """Codes as `fusedvae encode` writes them; log-variances beside them are passed over."""
-    table = _table(source)
+    table = read_table(source)
     names = [f"z{j}" for j in range(config.latent)]
     if table is not None:
         if key:
@@ -87,7 +87,7 @@ def read_codes(source: str, config: fv.Config, *, key: str | None, drop: Sequenc
     return Source([data._read(source, {"key": key} if key else {}).x])
 
 
-def _table(source: str) -> dict[str, NDArray[Any]] | None:
+def read_table(source: str) -> dict[str, NDArray[Any]] | None:
     """The columns of a CSV or Parquet file, of CSV on stdin where source is "-"; None for other kinds."""
     if source == "-":
         with tempfile.TemporaryDirectory() as folder:  # the reader looks at the first line, then reads from the start
@@ -106,6 +106,12 @@ def _table(source: str) -> dict[str, NDArray[Any]] | None:
     return (_readers.csv_columns if kind == "a CSV file" else _readers.parquet_columns)(Path(source))
 
 
+def check_names(source: str, table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> None:
+    """ValueError unless the table has these columns."""
+    if absent := [name for name in names if name not in table]:
+        raise ValueError(f"{source} has no column {absent[0]!r}; its columns are {_readers.listed(table)}")
+
+
 def _matched(
     source: str,
     table: Mapping[str, NDArray[Any]],
@@ -114,9 +120,8 @@ def _matched(
     keep: Sequence[str],
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
     """The model's columns in its order, by name, or by place where it or the table has no names; and those to keep."""
+    check_names(source, table, (*drop, *keep))
     source = "stdin" if source == "-" else source
-    if absent := [name for name in (*drop, *keep) if name not in table]:
-        raise ValueError(f"{source} has no column {absent[0]!r}; its columns are {_readers.listed(table)}")
     kept = {name: table[name] for name in keep}
     left = {name: values for name, values in table.items() if name not in drop}
     if isinstance(wanted, int) or list(table) == [str(j) for j in range(len(table))]:

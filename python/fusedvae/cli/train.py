@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import fusedvae as fv
 
 from .. import demo
 from ..config import PRECISIONS
 from ..data import Dataset
-from .fitting import IMPUTES, SCALES, configure, progress, read_data
+from ..detector import SCORES
+from .fitting import IMPUTES, SCALES, configure, progress, read_columns
 from .options import DATA_HELP, add_command, add_data, add_model, add_run, count
+from .source import Source
 from .terminal import INTERRUPTED, STDOUT, UsageError, check_output, note, print_json
 
 
@@ -51,6 +55,16 @@ def add(commands: Any) -> None:
     group.add_argument("--beta", type=float, default=1.0, help="final weight of the KL (default 1)")
     group.add_argument("--beta-warmup", type=count, metavar="STEPS", help="steps in which beta rises from 0")
     group.add_argument("--clip-norm", type=float, metavar="NORM", help="limit of the gradient's global norm")
+    group = command.add_argument_group("anomalies")
+    group.add_argument(
+        "--detector", choices=SCORES, help="keep this score in the model, as `score` takes it by default"
+    )
+    group.add_argument(
+        "--contamination",
+        type=float,
+        metavar="F",
+        help="and the threshold below which this share of the training rows lies (default: none)",
+    )
     group = command.add_argument_group("during the run")
     group.add_argument(
         "--early-stopping",
@@ -70,14 +84,14 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs it."""
     _check(options)
-    data = read_data(options)
+    data, columns = read_columns(options)
     if options.early_stopping and data.test is None:
         raise ValueError("--early-stopping watches held-out rows: give a --test-fraction above 0")
     if options.resume:
         trainer = fv.Trainer.resume(options.checkpoint)
         epochs = max(0, (options.epochs or demo.recipe(data, options.batch_size).epochs) - trainer.epoch)
     else:
-        trainer, epochs = _new(options, data)
+        trainer, epochs = _new(options, data, columns)
     status, state = 0, "trained"
     try:
         if epochs:
@@ -88,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
     except fv.NonFiniteError:
         trainer.model.save(options.out)  # the last good parameters
         raise
+    if options.detector:
+        trainer.model.detector = _detector(options, trainer.model, data.train)
     trainer.model.save(options.out)
     if options.report:
         rows, labels = (data.train, data.labels) if data.test is None else (data.test, data.test_labels)
@@ -105,12 +121,16 @@ def _check(options: argparse.Namespace) -> None:
         check_output(path)
     if options.resume and options.checkpoint is None:
         raise UsageError("--resume goes on from a checkpoint: name it with --checkpoint")
+    if options.contamination is not None and options.detector is None:
+        raise UsageError("--contamination sets the threshold of a score: name it with --detector")
+    if options.contamination is not None and not 0 < options.contamination <= 0.5:
+        raise UsageError(f"--contamination must be in (0, 0.5], it is {options.contamination:g}")
     if options.report:
         fv.report.check()
 
 
-def _new(options: argparse.Namespace, data: Dataset) -> tuple[fv.Trainer, int]:
-    config, epochs = configure(options, data)
+def _new(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None) -> tuple[fv.Trainer, int]:
+    config, epochs = configure(options, data, columns)
     model = fv.Model(config, seed=options.seed)
     kind = {"adam": fv.Adam, "adamw": fv.AdamW, "sgd": fv.SGD}[options.optimizer]
     settings: dict[str, Any] = {
@@ -125,6 +145,20 @@ def _new(options: argparse.Namespace, data: Dataset) -> tuple[fv.Trainer, int]:
         rate = fv.find_learning_rate(model, data.train, kind(rate), **settings).suggestion
         note(f"the learning rate found is {rate:.3g}")
     return fv.Trainer(model, optimizer=kind(rate), snapshot=True, **settings), epochs
+
+
+def _detector(options: argparse.Namespace, model: fv.Model, x: NDArray[Any]) -> fv.Detector:
+    """The score that --detector names, with the threshold that --contamination asks for."""
+    blocks = [block for _, block in Source([x]).blocks()]
+    detector = (
+        fv.Detector.of_codes(np.concatenate([model.encode(block)[0] for block in blocks]))
+        if options.detector == "mahalanobis"
+        else fv.Detector(options.detector)
+    )
+    if options.contamination is None:
+        return detector
+    scores = np.concatenate([model.score(block, detector) for block in blocks])
+    return replace(detector, threshold=float(np.quantile(scores, options.contamination)))
 
 
 def _callbacks(options: argparse.Namespace) -> list[Any]:
