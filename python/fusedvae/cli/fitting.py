@@ -20,6 +20,8 @@ from .source import check_names, read_table
 from .terminal import UsageError, note
 
 SCALES = ("standard", "robust")
+# A column of more words than this, and in every second row another, identifies rows.
+MOST_CATEGORIES = 20
 IMPUTES = ("mean", "median", "most_frequent")
 
 
@@ -88,12 +90,22 @@ def _fit_table(
     elif scale == "auto":
         scale = "standard"
     frame = pandas.DataFrame(table)
-    # A rare category may be among the rows held out alone.
-    words = tables.fit_columns(frame, None, options.impute)
-    columns = tuple(
-        every if every.categories else column
-        for every, column in zip(words, tables.fit_columns(frame.iloc[kept], scale, options.impute), strict=True)
-    )
+    for name in frame.select_dtypes(["object", "string"]):
+        found = frame[name].nunique()
+        if found > MOST_CATEGORIES and 2 * found > len(frame):
+            raise ValueError(
+                f"{options.data}: column {name!r} has {found} different words in {len(frame)} rows, as names have, and "
+                f"categories do not; leave it out with --drop {name}"
+            )
+    try:
+        # A rare category may be among the rows held out alone.
+        words = tables.fit_columns(frame, None, options.impute)
+        columns = tuple(
+            every if every.categories else column
+            for every, column in zip(words, tables.fit_columns(frame.iloc[kept], scale, options.impute), strict=True)
+        )
+    except ValueError as error:
+        raise ValueError(f"{options.data}: {error}".replace('impute="median"', "--impute median")) from error
     return tables.raw_rows(frame, columns), columns
 
 

@@ -35,7 +35,11 @@ def add(commands: Any) -> None:
 
     command = _add(commands, "score", _score, "write a score for each row: the lower, the more abnormal")
     command.add_argument(
-        "--kind", choices=SCORES, help="default: that of the model's detector, else elbo, in nats; see the manual"
+        "--kind",
+        choices=SCORES,
+        help="elbo and log_likelihood (importance-weighted): nats; reconstruction: minus the mean squared error; kl: "
+        "minus the KL, nats; mahalanobis: minus the code's squared distance (default: that of the model's detector, "
+        "else elbo)",
     )
     command.add_argument("--samples", type=count, metavar="S", help="draws of z for elbo and log_likelihood")
     command.add_argument("--seed", type=int, metavar="N", help="of these draws (default 0)")
@@ -186,5 +190,11 @@ def _run(
     kept = [Field(name, [name], (), values.dtype) for name, values in source.kept.items()]
     with sink.opened(options.out, [*kept, *fields], len(source)) as write:
         for place, block in source.blocks():
-            write(*(values[place] for values in source.kept.values()), *compute(block))
+            try:
+                results = compute(block)
+            except ValueError as error:
+                if place.start == 0:
+                    raise
+                raise ValueError(f"in the block that begins at row {place.start}: {error}") from error
+            write(*(values[place] for values in source.kept.values()), *results)
     return finish(options, f"wrote {len(source)} rows to {options.out}", rows=len(source), **figures())

@@ -70,9 +70,11 @@ def opened(path: Path, fields: Sequence[Field], rows: int) -> Iterator[Write]:
 
 def _csv(file: IO[str], fields: Sequence[Field]) -> Write:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([name for field in fields for name in field.columns])
+    header = [[name for field in fields for name in field.columns]]
 
     def write(*blocks: NDArray[Any]) -> None:
+        writer.writerows(header)  # with the first rows, so that what fails before them prints nothing
+        header.clear()
         columns = [column for _, column in _columns(fields, blocks)]
         # NumPy's text of a float is the shortest that is read back to it, Python's that of its double.
         writer.writerows(zip(*(column.astype("U").tolist() for column in columns), strict=True))
