@@ -121,7 +121,7 @@ def split(n: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarr
     """Which of n rows, two or more, to train on and which to hold out: indices, a random choice by `seed`.
 
     >>> [part.tolist() for part in split(5, 0.4, seed=0)]
-    [[2, 1, 0], [4, 3]]
+    [[3, 0, 1], [2, 4]]
     """
     order = np.random.default_rng(seed).permutation(n)
     held_out = _held_out(n, test_fraction)

@@ -76,11 +76,11 @@ def write(
     ValueError and TypeError for rows or labels that do not fit, OSError's kinds where the system refuses, ImportError
     where matplotlib or Jinja2 is missing.
 
-    >>> import tempfile, numpy as np, fusedvae as fv
+    >>> import pathlib, tempfile, numpy as np, fusedvae as fv
     >>> model = fv.Model(fv.Config(input_shape=6, latent=2))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     fv.report.write(f"{folder}/out.html", model, x=np.zeros((20, 6)))
-    ...     open(f"{folder}/out.html").read(15)
+    ...     pathlib.Path(folder, "out.html").read_text()[:15]
     '<!DOCTYPE html>'
     """
     page = render(model, history, x, labels, title, seed)

@@ -13,6 +13,7 @@ import pytest
 from fusedvae import cli
 
 RNG = np.random.default_rng(0)
+COMMANDS = ("train", "encode", "decode", "reconstruct", "score", "sample", "info", "demo", "bench")
 
 
 def run(*arguments, **options):
@@ -130,7 +131,9 @@ def test_train_info_sample(images, tmp_path):
         assert cli.main(["sample", str(out), "--out", str(tmp_path / name), "--n", "7", "--seed", "3"]) == 0
     expected = fv.Sampler(model, seed=3).sample(7)
     np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), expected)
-    from_text = np.loadtxt(tmp_path / "s.csv", delimiter=",", dtype=np.float32)
+    header, *_ = (tmp_path / "s.csv").read_text().splitlines()
+    assert header == ",".join(f"x{j}" for j in range(20))
+    from_text = np.loadtxt(tmp_path / "s.csv", delimiter=",", dtype=np.float32, skiprows=1)
     np.testing.assert_array_equal(from_text, expected.reshape(7, 20))
     assert (tmp_path / "s.png").stat().st_size > 1000
 
@@ -227,6 +230,9 @@ def test_bench_as_a_table(capsys):
         (["demo", "--hidden", "12,x"], "invalid list of integers value: '12,x'"),
         (["demo", "--image-shape", "28y28"], "invalid image shape value"),
         (["demo", "--activation", "swish"], "invalid choice: 'swish'"),
+        (["train", "x.npy", "--out", "m", "--scale", "minmax"], "invalid choice: 'minmax'"),
+        (["score", "m.safetensors", "x.npy", "--kind", "auroc"], "invalid choice: 'auroc'"),
+        (["encode", "m.safetensors"], "required: DATA"),
     ],
 )
 def test_wrong_usage_is_2(capsys, arguments, message):
@@ -239,10 +245,37 @@ def test_wrong_usage_is_2(capsys, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["train", "x.npy", "--out", "m.safetensors", "--resume"], "name it with --checkpoint"),
+        (["train", "x.npy", "--out", "-"], "are files; stdout takes none of them"),
+        (["train", "x.npy", "--out", "m.safetensors", "--contamination", "0.1"], "name it with --detector"),
+        (
+            ["train", "x.npy", "--out", "m.safetensors", "--detector", "kl", "--contamination", "1"],
+            "in (0, 0.5], it is 1",
+        ),
+        (["sample", "m.safetensors", "--out", "s.bmp"], "written as .npy, .npz, .csv, .parquet, or as CSV to stdout"),
+        (["sample", "m.safetensors", "--json"], "name a file for them with --out"),
+        (["score", "m.safetensors", "x.npy", "--json"], "name a file for them with --out"),
+        (
+            ["encode", "m.safetensors", "x.npy", "--out", "z.npy", "--logvar"],
+            "an .npy file holds one array; 2 are asked",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_2_with_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    fv.Model(fv.Config(input_shape=3, hidden=(4,), latent=2)).save("m.safetensors")
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["demo", "--data", "absent.npy"], "absent.npy: no such file or folder"),
         (["train", "x.npy", "--out", "absent/m.safetensors"], "absent is no folder"),
         (["train", "x.npy", "--out", "."], "it is a folder"),
-        (["train", "x.npy", "--out", "m.safetensors", "--resume"], "--checkpoint"),
         (["train", "x.npy", "--out", "m.safetensors", "--likelihood", "bernoulli"], "[0, 1]"),
         (["train", "nan.npy", "--out", "m.safetensors", "--likelihood", "gaussian"], "row"),
         (["train", "x.npy", "--out", "m.safetensors", "--label", "a"], "label= does not apply to a .npy file"),
@@ -250,7 +283,12 @@ def test_wrong_usage_is_2(capsys, arguments, message):
         (["info", "x.npy"], "x.npy"),
         (["bench", "--configs", "tiny,vgg"], "no network 'vgg'; there are tiny, tabular"),
         (["bench", "--configs", "tiny", "--precision", "float8"], "precision 'float8'"),
-        (["sample", "m.safetensors", "--out", "s.bmp"], "written as .npy, .csv or .png"),
+        (["train", "x.npy", "--out", "m.safetensors", "--report", "absent/r.html"], "absent is no folder"),
+        (
+            ["train", "x.npy", "--out", "m.safetensors", "--early-stopping", "3", "--test-fraction", "0"],
+            "held-out rows",
+        ),
+        (["sample", "absent.safetensors", "--out", "s.csv"], "absent.safetensors"),
     ],
 )
 def test_failure_is_1_with_one_line(tmp_path, monkeypatch, capsys, arguments, message):
@@ -323,13 +361,14 @@ def test_ctrl_c_is_130_and_keeps_the_model(images, tmp_path, command, interrupti
 # ---- help -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "sample", "info", "bench"])
+@pytest.mark.parametrize("command", [*COMMANDS])
 def test_every_option_is_documented(capsys, command):
     with pytest.raises(SystemExit) as left:
         cli.main([command, "--help"])
     assert left.value.code == 0
     assert "usage: fusedvae" in capsys.readouterr().out
     commands = next(action.choices for action in cli._parser()._actions if isinstance(action.choices, dict))
+    assert tuple(sorted(commands)) == tuple(sorted(COMMANDS))
     for action in commands[command]._actions:
         assert action.help, f"{command} {action.dest} has no help"
 
@@ -343,6 +382,7 @@ def test_starts_without_the_extras():
     """The command imports numpy alone until a command needs more."""
     code = (
         "import sys, fusedvae.cli; fusedvae.cli._parser();"
-        "sys.exit(any(m in sys.modules for m in ('matplotlib', 'sklearn', 'pandas', 'pyarrow', 'PIL', 'tqdm')))"
+        "optional = ('matplotlib', 'jinja2', 'sklearn', 'pandas', 'pyarrow', 'PIL', 'tqdm', 'rich');"
+        "sys.exit(any(name in sys.modules for name in optional))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

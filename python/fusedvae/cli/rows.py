@@ -74,6 +74,13 @@ def data_field(model: fv.Model) -> Field:
     return Field("x", config.column_names, config.input_shape, np.float32, words)
 
 
+def check(options: argparse.Namespace, results: int = 1) -> None:
+    """Raises before the work what --out and --json do not allow; results: the arrays that are asked for."""
+    if options.json and options.out == STDOUT:
+        raise UsageError("--json describes the results on stdout: name a file for them with --out")
+    sink.check(options.out, results)
+
+
 def finish(options: argparse.Namespace, line: str, **figures: Any) -> int:
     """Says what was done, where stdout does not hold the results."""
     if options.json:
@@ -103,7 +110,7 @@ def _add(commands: Any, name: str, run: Any, summary: str, data: str = "rows") -
 
 
 def _encode(options: argparse.Namespace) -> int:
-    model = _model(options)
+    model = _model(options, 1 + options.logvar)
     latent = range(model.config.latent)
     fields = [Field("mu", [f"z{j}" for j in latent], (len(latent),))]
     if options.logvar or options.out.suffix.lower() == ".npz":
@@ -122,7 +129,7 @@ def _reconstruct(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    model = _model(options)
+    model = _model(options, 1 + options.contributions + (options.threshold is not None))
     detector = _detector(options, model)
     fields = [Field(detector.score, [detector.score], (), np.float64)]
     if detector.threshold is not None:
@@ -165,10 +172,8 @@ def _detector(options: argparse.Namespace, model: fv.Model) -> fv.Detector:
     return replace(detector, **{name: value for name, value in changes.items() if value is not None})
 
 
-def _model(options: argparse.Namespace) -> fv.Model:
-    if options.json and options.out == STDOUT:
-        raise UsageError("--json describes the results on stdout: name a file for them with --out")
-    sink.check(options.out)
+def _model(options: argparse.Namespace, results: int = 1) -> fv.Model:
+    check(options, results + len(options.keep))
     use_threads(options)
     return fv.load(options.model)
 

@@ -12,7 +12,7 @@ import fusedvae as fv
 from .. import picture
 from . import sink
 from .options import add_command, add_json, count
-from .rows import add_out, data_field, finish
+from .rows import add_out, check, data_field, finish
 
 
 def add(commands: Any) -> None:
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     if drawn:
         picture.check(options.out)
     else:
-        sink.check(options.out)
+        check(options)
     model = fv.load(options.model)
     if drawn and not picture.is_image_shape(model.config.input_shape):
         raise ValueError(f"rows of shape {model.config.input_shape} are no images: write .npy, .npz, .csv or .parquet")

@@ -37,14 +37,13 @@ class Field(NamedTuple):
     categories: Sequence[Sequence[str] | None] = ()
 
 
-def check(path: Path, fields: Sequence[Field] | int = 1) -> None:
-    """Raises before the work what `opened` would raise after it; fields: what is written or how many."""
+def check(path: Path, arrays: int = 1) -> None:
+    """Raises before the work what `opened` would raise after it for so many fields."""
     check_output(path)
     if path != STDOUT and path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: results are written as {', '.join(SUFFIXES)}, or as CSV to stdout with --out -")
-    several = fields if isinstance(fields, int) else len(fields)
-    if path.suffix.lower() == ".npy" and several > 1:
-        raise UsageError(f"{path}: an .npy file holds one array; {several} are asked for: write .npz, .csv or .parquet")
+    if path.suffix.lower() == ".npy" and arrays > 1:
+        raise UsageError(f"{path}: an .npy file holds one array; {arrays} are asked for: write .npz, .csv or .parquet")
     if path.suffix.lower() == ".parquet":
         require("pyarrow.parquet", "data", "writing Parquet files")
 
@@ -52,7 +51,7 @@ def check(path: Path, fields: Sequence[Field] | int = 1) -> None:
 @contextlib.contextmanager
 def opened(path: Path, fields: Sequence[Field], rows: int) -> Iterator[Write]:
     """A function that takes one array (m, *shape) for each field and writes these m rows after those before."""
-    check(path, fields)
+    check(path, len(fields))
     if path == STDOUT:
         yield _csv(sys.stdout, fields)
         return
