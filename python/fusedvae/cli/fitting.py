@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import fusedvae as fv
 
 from .. import demo
-from .._readers import require
+from .._readers import listed, require
 from ..data import Dataset, load, split
 from .options import use_threads
 from .source import check_names, read_table
@@ -85,6 +85,8 @@ def _fit_table(
     pandas = require("pandas", "data", "training on a table")
     scale = None if options.scale == "none" else options.scale
     if _is_bernoulli(options.likelihood, scale, table):
+        if text := [name for name, values in table.items() if values.dtype.kind not in "fiub"]:
+            raise ValueError(f"{options.data}: not numeric: {listed(text)}; a Gaussian likelihood reads categories")
         table = {name: values.astype(np.float64) for name, values in table.items()}  # bools are numbers here
         scale = None
     elif scale == "auto":
@@ -123,8 +125,9 @@ def configure(
 ) -> tuple[fv.Config, int]:
     """The model and the epochs asked for, the data's recipe where nothing was."""
     chosen = demo.recipe(data, options.batch_size)
-    scaled = any(column.scale != 1 or column.shift != 0 or column.categories for column in columns or ())
-    name = "gaussian" if scaled and options.likelihood == "auto" else options.likelihood
+    scaled = any(column.scale != 1 or column.shift != 0 for column in columns or ())
+    words = any(column.categories for column in columns or ())
+    name = "gaussian" if (scaled or words) and options.likelihood == "auto" else options.likelihood
     likelihood = demo.likelihood_for(data.train, name, options.variance)
     if isinstance(likelihood, fv.Gaussian) and not scaled and (hint := demo.scale_hint(data.train)):
         note(f"hint: {hint}")

@@ -93,9 +93,9 @@ def run(options: argparse.Namespace) -> int:
     else:
         trainer, epochs = _new(options, data, columns)
     status, state = 0, "trained"
+    callbacks = _callbacks(options)
     try:
         if epochs:
-            callbacks = _callbacks(options)
             trainer.fit(data.train, epochs=epochs, validation_data=data.test, callbacks=callbacks)
     except KeyboardInterrupt:
         status, state = INTERRUPTED, "interrupted"
@@ -109,7 +109,8 @@ def run(options: argparse.Namespace) -> int:
         rows, labels = (data.train, data.labels) if data.test is None else (data.test, data.test_labels)
         title = f"{options.out.name}: a variational autoencoder of {data.name}"
         fv.report.write(options.report, trainer.model, trainer.history, rows, labels, title, options.seed)
-    _say(options, trainer, state)
+    best = next((one.best_epoch for one in callbacks if isinstance(one, fv.EarlyStopping) and state == "trained"), None)
+    _say(options, trainer, state, best)
     return status
 
 
@@ -176,14 +177,18 @@ def _callbacks(options: argparse.Namespace) -> list[Any]:
     return callbacks
 
 
-def _say(options: argparse.Namespace, trainer: fv.Trainer, state: str) -> None:
+def _say(options: argparse.Namespace, trainer: fv.Trainer, state: str, best: int | None) -> None:
+    """The figures of the last epoch, or of the best one where early stopping went back to it."""
     history = trainer.history
-    figures = {name: float(values[-1]) for name, values in history.items() if len(values) and np.isfinite(values[-1])}
+    last = len(history["epoch"]) - 1 if best is None else best
+    figures = {name: float(values[last]) for name, values in history.items() if last >= 0 and np.isfinite(values[last])}
     if options.json:
-        report = {"report": str(options.report)} if options.report else {}
-        print_json({"state": state, "model": str(options.out), **report, "steps": trainer.global_step, **figures})
+        more = {"report": str(options.report)} if options.report else {}
+        more |= {} if best is None else {"best_epoch": best}
+        print_json({"state": state, "model": str(options.out), **more, "steps": trainer.global_step, **figures})
         return
     held_out = f", {figures['val_loss']:.2f} held out" if "val_loss" in figures else ""
-    loss = f": loss {figures['loss']:.2f} nats per row{held_out}" if "loss" in figures else ""
+    of_best = "" if best is None else f"epoch {best} was best, "
+    loss = f": {of_best}loss {figures['loss']:.2f} nats per row{held_out}" if "loss" in figures else ""
     wrote = f"{options.out} and {options.report}" if options.report else options.out
     print(f"{state} {trainer.epoch} epochs, {trainer.global_step} steps{loss}; wrote {wrote}")
