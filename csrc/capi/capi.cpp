@@ -28,7 +28,26 @@ const Parameter& parameter_at(const Model& model, int64_t index) {
     return list[static_cast<size_t>(index)];
 }
 
+Detector detector_of(const Model& model, const fvae_detector* given) {
+    return Detector::from_c(read_struct(given, fvae_detector_default(), "detector"), model.network.Z);
+}
+
+const double* data_of(const std::vector<double>& values) { return values.empty() ? nullptr : values.data(); }
+
 }  // namespace
+
+fvae_model::fvae_model(std::shared_ptr<Model> owned) : model(std::move(owned)) {
+    const std::vector<Column>& list = model->config.columns.list();
+    for (const Column& c : list) {
+        categories.emplace_back();
+        for (const std::string& category : c.categories) categories.back().push_back(category.c_str());
+    }
+    for (size_t r = 0; r < list.size(); ++r) {
+        const Column& c = list[r];
+        columns.push_back({sizeof(fvae_column), c.name.c_str(), c.shift, c.scale, c.fill,
+                           c.categories.empty() ? nullptr : categories[r].data(), c.categories.size()});
+    }
+}
 
 fvae_status fusedvae::fail(fvae_status status, const char* message) noexcept {
     try {
@@ -91,6 +110,14 @@ fvae_array fvae_array_default(void) {
     return array;
 }
 
+fvae_column fvae_column_default(void) {
+    fvae_column column{};
+    column.struct_size = sizeof column;
+    column.scale = 1.0;
+    column.fill = __builtin_nan("");
+    return column;
+}
+
 fvae_config fvae_config_default(void) {
     const Config& d = kDefaultConfig;
     fvae_config c{};
@@ -143,6 +170,8 @@ fvae_status fvae_model_config(const fvae_model* model, fvae_config* config) {
         c.min_variance = own.min_variance;
         c.init = own.init;
         c.uint8_scale = own.uint8_scale;
+        c.columns = model->columns.empty() ? nullptr : model->columns.data();
+        c.column_count = model->columns.size();
         write_struct(config, c, "config");
     });
 }
@@ -262,6 +291,54 @@ fvae_status fvae_model_log_likelihood(const fvae_model* model, const fvae_array*
         model->model->log_likelihood(array_of(x, "x"), samples, seed, log_likelihood);
     });
 }
+fvae_detector fvae_detector_default(void) {
+    const Detector d;
+    return {sizeof(fvae_detector), d.score, d.samples, d.seed, d.threshold, nullptr, nullptr};
+}
+int32_t fvae_model_has_detector(const fvae_model* model) { return model && model->model->detector ? 1 : 0; }
+fvae_status fvae_model_detector(const fvae_model* model, fvae_detector* detector) {
+    return guarded([&] {
+        require(model, "model");
+        fvae_detector d = fvae_detector_default();
+        if (const std::optional<Detector>& own = model->model->detector)
+            d = {sizeof d,
+                 own->score,
+                 own->samples,
+                 own->seed,
+                 own->threshold,
+                 data_of(own->latent_mean),
+                 data_of(own->latent_precision)};
+        write_struct(detector, d, "detector");
+    });
+}
+fvae_status fvae_model_set_detector(fvae_model* model, const fvae_detector* detector) {
+    return guarded([&] {
+        require(model, "model");
+        std::optional<Detector> d;
+        if (detector) d = detector_of(*model->model, detector);
+        const std::unique_lock lock(model->model->mutex);
+        model->model->detector = std::move(d);
+    });
+}
+fvae_status fvae_model_score(const fvae_model* model, const fvae_array* x, const fvae_detector* detector,
+                             double* scores) {
+    return guarded([&] {
+        require(model, "model");
+        require(scores, "scores");
+        if (!detector && !model->model->detector)
+            throw std::invalid_argument("the model has no detector: set one, or name the score to compute");
+        model->model->score(array_of(x, "x"), detector ? detector_of(*model->model, detector) : *model->model->detector,
+                            scores);
+    });
+}
+fvae_status fvae_model_contributions(const fvae_model* model, const fvae_array* x, double* contributions) {
+    return guarded([&] {
+        require(model, "model");
+        require(contributions, "contributions");
+        model->model->contributions(array_of(x, "x"), contributions);
+    });
+}
+
 fvae_status fvae_model_gradients(const fvae_model* model, const fvae_array* x, const float* noise, int64_t samples,
                                  uint64_t seed, double beta, double free_bits, fvae_precision precision,
                                  fvae_losses* losses, float* const* gradients) {

@@ -7,13 +7,18 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "fusedvae/fusedvae.h"
 #include "model/error.h"
 #include "model/trainer.h"
 
 struct fvae_model {
+    explicit fvae_model(std::shared_ptr<fusedvae::Model> owned);
+
     std::shared_ptr<fusedvae::Model> model;
+    std::vector<std::vector<const char*>> categories;  // of each column, pointing into the model's configuration
+    std::vector<fvae_column> columns;
 };
 
 struct fvae_trainer {

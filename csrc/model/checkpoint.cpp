@@ -50,12 +50,12 @@ void Trainer::save(const std::string& path) const {
         entry.set("beta", e.beta);
         epochs.push_back(std::move(entry));
     }
-    Metadata metadata = file_metadata(model_->config, kCheckpointFormat);
+    const std::shared_lock lock(model_->mutex);
+    Metadata metadata = file_metadata(*model_, kCheckpointFormat);
     metadata.emplace_back("options", to_json(options_).dump());
     metadata.emplace_back("state", state.dump());
     metadata.emplace_back("history", Json(std::move(epochs)).dump());
 
-    const std::shared_lock lock(model_->mutex);
     const Network& network = model_->network;
     std::vector<TensorToWrite> tensors = to_tensors(network, model_->flat.data(), "");
     const auto add = [&](const Buffer& buffer, const char* prefix) {
@@ -69,11 +69,9 @@ void Trainer::save(const std::string& path) const {
 
 std::shared_ptr<Trainer> Trainer::resume(const std::string& path) {
     const SafetensorsFile file = SafetensorsFile::open(path);
-    const Config config = read_config(file);
+    const std::shared_ptr<Model> model = read_model(file);
     if (*file.find_metadata("format") != kCheckpointFormat)
         throw Error(FVAE_BAD_FILE, "'" + path + "' is a model without a training run; load it and make a new trainer");
-    auto model = std::make_shared<Model>(config, 0);
-    from_tensors(file, model->network, "", model->flat.data());
 
     fvae_trainer_options options{};
     read_metadata(file, "options", [&](const Json& json) { options = options_from_json(json); });

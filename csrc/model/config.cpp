@@ -79,6 +79,9 @@ void Config::check() const {
     check_positive("fixed_variance", fixed_variance);
     check_positive("min_variance", min_variance);
     check_positive("uint8_scale", uint8_scale);
+    if (!columns.empty() && static_cast<int64_t>(columns.list().size()) != width())
+        throw std::invalid_argument("columns describes " + std::to_string(columns.list().size()) +
+                                    " columns; input_shape has " + std::to_string(width()));
 }
 
 Config Config::from_c(const fvae_config& c) {
@@ -96,6 +99,8 @@ Config Config::from_c(const fvae_config& c) {
     config.min_variance = c.min_variance;
     config.init = c.init;
     config.uint8_scale = c.uint8_scale;
+    if (c.column_count && !c.columns) throw std::invalid_argument("config->columns is NULL");
+    config.columns = Columns::from_c(c.columns, c.column_count);
     config.check();
     return config;
 }
@@ -113,6 +118,7 @@ Json Config::to_json() const {
     json.set("min_variance", min_variance);
     json.set("init", name_of(init));
     json.set("uint8_scale", uint8_scale);
+    if (!columns.empty()) json.set("columns", columns.to_json());
     return json;
 }
 
@@ -129,6 +135,7 @@ Config Config::from_json(const Json& json) {
     config.min_variance = json.number("min_variance");
     config.init = from_name<fvae_init>(json.string("init"));
     config.uint8_scale = json.number("uint8_scale");
+    if (const Json* columns = json.find("columns")) config.columns = Columns::from_json(*columns);
     config.check();
     return config;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "columns.h"
 #include "fusedvae/fusedvae.h"
 #include "json.h"
 
@@ -23,8 +24,12 @@ struct Config {
     double min_variance = 1e-4;
     fvae_init init = FVAE_INIT_PYTORCH;
     double uint8_scale = 1.0 / 255.0;
+    Columns columns;  // none: rows are read as they are
 
-    int64_t width() const;  // D
+    int64_t width() const;  // values of a caller's row
+    int64_t encoded_width() const { return columns.empty() ? width() : columns.encoded_width(); }  // D
+    // ln |d encoded row / d raw row|, which densities have on top; 0 for Bernoulli, which has none
+    double log_jacobian() const { return likelihood == FVAE_GAUSSIAN ? columns.log_jacobian() : 0.0; }
     // Throws std::invalid_argument with the field, what it is, and what it may be.
     void check() const;
 

@@ -7,29 +7,11 @@
 #include <cfloat>
 #include <stdexcept>
 
-#include "pass.h"
+#include "on_threads.h"
 
 namespace fusedvae {
 
 namespace {
-
-constexpr int64_t kGrain = 32;  // rows below which a second thread is not worth waking
-
-// Runs body(pass, range) over all rows, on as many threads as they are worth.
-template <class Body>
-void on_threads(const Model& model, const Rows& rows, double flops, Body body) {
-    const int64_t by_rows = (rows.count + kGrain - 1) / kGrain, by_work = static_cast<int64_t>(flops / 1e6) + 1;
-    const auto part = [&](Range range) {
-        const int64_t n = range.last - range.first;
-        if (n == 0) return;
-        const Workspace workspace(model, n, !rows.direct());
-        Pass pass(model, n, !rows.direct(), workspace.data());
-        body(pass, range);
-    };
-    const int threads = static_cast<int>(std::min<int64_t>({default_threads(), by_rows, by_work}));
-    if (threads == 1) return part({0, rows.count});
-    run_checked(threads, [&](const Team& team) { part(share(rows.count, 1, team.thread, team.threads)); });
-}
 
 void encode_rows(Pass& pass, const Rows& x, Range range, int Z, float* mu, float* logvar) {
     for (int64_t first = range.first, n; first < range.last; first += n) {
@@ -43,21 +25,22 @@ void encode_rows(Pass& pass, const Rows& x, Range range, int Z, float* mu, float
     }
 }
 
-void decode_rows(Pass& pass, const Rows& z, Range range, int D, float* mean) {
+void decode_rows(Pass& pass, const Rows& z, Range range, int64_t width, float* mean) {
     for (int64_t first = range.first, n; first < range.last; first += n) {
         n = pass.block(range, first);
-        pass.decode(pass.read(z, first, static_cast<int>(n)), static_cast<int>(n), mean + first * D);
+        pass.decode(pass.read(z, first, static_cast<int>(n)), static_cast<int>(n), mean + first * width);
     }
 }
 
-void reconstruct_rows(Pass& pass, const Rows& x, Range range, const Network& net, float* mean) {
+void reconstruct_rows(Pass& pass, const Rows& x, Range range, const Model& model, float* mean) {
+    const int Z = model.network.Z;
     for (int64_t first = range.first, n; first < range.last; first += n) {
         n = pass.block(range, first);
         const float* const* head = pass.encode(pass.read(x, first, static_cast<int>(n)), static_cast<int>(n));
         float* const codes = pass.codes(static_cast<int>(n));
         for (int64_t r = 0; r < n; ++r)
-            for (int j = 0; j < net.Z; ++j) codes[r * net.Z + j] = head[r][2 * j];
-        pass.decode(pass.code_rows(), static_cast<int>(n), mean + first * net.D);
+            for (int j = 0; j < Z; ++j) codes[r * Z + j] = head[r][2 * j];
+        pass.decode(pass.code_rows(), static_cast<int>(n), mean + first * model.config.width());
     }
 }
 
@@ -70,26 +53,31 @@ void check_codes(const Model& model, const float* z, int64_t n) {
                                     std::to_string(bad % Z));
 }
 
-// The dense float rows of a serving call, with their errors in the words of every other call.
-Rows checked_rows(const Model& model, const float* x, int64_t n) {
-    const int64_t D = model.network.D;
-    const bool bernoulli = model.config.likelihood == FVAE_BERNOULLI;
-    if (n <= 0 || n > UINT32_MAX || !x ||
-        model.backend.find_bad(x, n * D, bernoulli ? 0.0f : -FLT_MAX, bernoulli ? 1.0f : FLT_MAX) < n * D) {
-        fvae_array array = fvae_array_default();
-        array.data = x;
-        array.rows = n;
-        array.columns = D;
-        Rows(array, model.config, "x").check_all(model.backend, 1);
+// The dense float rows of a serving call.
+Rows served_rows(const Model& model, const float* x, int64_t n) {
+    fvae_array array = fvae_array_default();
+    array.data = x;
+    array.rows = n;
+    array.columns = model.config.width();
+    return Rows(array, model.config, "x");
+}
+
+void check_values(const Model& model, const Rows& rows, Pass& pass) {
+    if (!rows.direct()) {
+        for (int64_t i = 0; i < rows.count; ++i) rows.check_row(model.backend, i, pass.converted(0));
+        return;
     }
-    return Rows(x, n, D);
+    const int64_t values = rows.count * rows.width;
+    const auto* const x = reinterpret_cast<const float*>(rows.data);
+    if (model.backend.find_bad(x, values, rows.low, rows.high) < values)
+        rows.check_all(model.backend, 1);  // which says where
 }
 
 }  // namespace
 
 size_t Model::workspace_bytes(int64_t rows) const {
     if (rows < 1) throw std::invalid_argument("rows must be at least 1, it is " + std::to_string(rows));
-    return Pass::bytes(*this, rows, false);
+    return Pass::bytes(*this, rows, !config.columns.empty());
 }
 
 Pass Model::pass(int64_t rows, void* workspace, size_t bytes) const {
@@ -97,25 +85,27 @@ Pass Model::pass(int64_t rows, void* workspace, size_t bytes) const {
     if (!workspace || bytes < needed)
         throw std::invalid_argument("workspace has " + std::to_string(workspace ? bytes : 0) + " bytes; " +
                                     std::to_string(rows) + " rows take " + std::to_string(needed));
-    return Pass(*this, rows, false, workspace);
+    return Pass(*this, rows, !config.columns.empty(), workspace);
 }
 
 void Model::encode_into(const float* x, int64_t n, float* mu, float* logvar, void* workspace, size_t bytes) const {
-    const Rows rows = checked_rows(*this, x, n);
+    const Rows rows = served_rows(*this, x, n);
     Pass one = pass(n, workspace, bytes);
+    check_values(*this, rows, one);
     encode_rows(one, rows, {0, n}, network.Z, mu, logvar);
 }
 
 void Model::decode_into(const float* z, int64_t n, float* mean, void* workspace, size_t bytes) const {
     check_codes(*this, z, n);
     Pass one = pass(n, workspace, bytes);
-    decode_rows(one, Rows(z, n, network.Z), {0, n}, network.D, mean);
+    decode_rows(one, Rows(z, n, network.Z), {0, n}, config.width(), mean);
 }
 
 void Model::reconstruct_into(const float* x, int64_t n, float* mean, void* workspace, size_t bytes) const {
-    const Rows rows = checked_rows(*this, x, n);
+    const Rows rows = served_rows(*this, x, n);
     Pass one = pass(n, workspace, bytes);
-    reconstruct_rows(one, rows, {0, n}, network, mean);
+    check_values(*this, rows, one);
+    reconstruct_rows(one, rows, {0, n}, *this, mean);
 }
 
 void Model::encode(const fvae_array& x, float* mu, float* logvar) const {
@@ -132,7 +122,7 @@ void Model::decode(const float* z, int64_t n, float* mean) const {
     const Rows rows(z, n, network.Z);
     const std::shared_lock lock(mutex);
     on_threads(*this, rows, network.flops_per_row() * static_cast<double>(n) / 2,
-               [&](Pass& pass, Range range) { decode_rows(pass, rows, range, network.D, mean); });
+               [&](Pass& pass, Range range) { decode_rows(pass, rows, range, config.width(), mean); });
 }
 
 void Model::reconstruct(const fvae_array& x, float* mean) const {
@@ -140,7 +130,7 @@ void Model::reconstruct(const fvae_array& x, float* mean) const {
     rows.check_all(backend, default_threads());
     const std::shared_lock lock(mutex);
     on_threads(*this, rows, network.flops_per_row() * static_cast<double>(rows.count),
-               [&](Pass& pass, Range range) { reconstruct_rows(pass, rows, range, network, mean); });
+               [&](Pass& pass, Range range) { reconstruct_rows(pass, rows, range, *this, mean); });
 }
 
 }  // namespace fusedvae

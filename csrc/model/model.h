@@ -5,9 +5,11 @@
 #pragma once
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 
 #include "buffer.h"
+#include "detector.h"
 #include "network.h"
 #include "rows.h"
 #include "safetensors.h"
@@ -22,9 +24,10 @@ struct Inference {
     Inference(const Config& config, const Network& network, const float* flat);
 
     std::vector<Forward> layers;
-    Forward scoring{};  // the output layer with its likelihood, without a gradient
-    int widest = 0;     // columns of what passes from layer to layer, or waits to be summed or split
-    int longest = 0;    // columns of any layer
+    Forward parameters{};  // the output layer as what the likelihood takes: logits, means, or means and log-variances
+    Forward scoring{};     // the output layer with its likelihood, without a gradient
+    int widest = 0;        // columns of what passes from layer to layer, or waits to be summed or split
+    int longest = 0;       // columns of any layer
 };
 
 struct Model {
@@ -36,6 +39,8 @@ struct Model {
     Buffer flat;  // all parameters, in the network's order
     const Inference inference;
     uint64_t version = 0;  // changes when someone other than a trainer's step writes them
+    std::optional<Detector> detector;
+    Metadata other_metadata;  // of the file it was read from: fields this version does not know
     mutable std::shared_mutex mutex;
 
     void get(const Parameter& p, float* values) const;
@@ -57,6 +62,10 @@ struct Model {
     void elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* result) const;
     void log_likelihood(const fvae_array& x, int64_t samples, uint64_t seed, double* result) const;
 
+    // detection.cpp
+    void score(const fvae_array& x, const Detector& with, double* result) const;
+    void contributions(const fvae_array& x, double* result) const;  // (n, width)
+
     // gradients.cpp
     fvae_losses gradients(const fvae_array& x, const float* noise, int64_t samples, uint64_t seed, double beta,
                           double free_bits, fvae_precision precision, float* const* result) const;
@@ -67,19 +76,21 @@ struct Model {
 
   private:
     Pass pass(int64_t rows, void* workspace, size_t bytes) const;
+    double surprise(const float* x, const float* parameters, int d) const;
 };
 
 // Shared with checkpoints (model_file.cpp): the parameters as tensors to write, under `prefix` + name.
 std::vector<TensorToWrite> to_tensors(const Network& network, const float* flat, const std::string& prefix);
 // Reads them back into a flat buffer; a missing tensor or a wrong shape is Error(FVAE_BAD_FILE).
 void from_tensors(const SafetensorsFile& file, const Network& network, const std::string& prefix, float* flat);
-Config read_config(const SafetensorsFile& file);
 // The JSON text under `key`, given to read(); whatever it finds wrong becomes Error(FVAE_BAD_FILE) with the file's path.
 void read_metadata(const SafetensorsFile& file, const char* key, const std::function<void(const Json&)>& read);
 constexpr const char* kModelFormat = "fusedvae.model";
 constexpr const char* kCheckpointFormat = "fusedvae.checkpoint";
 constexpr const char* kFormatVersion = "1";
 // The metadata that models and checkpoints begin with.
-Metadata file_metadata(const Config& config, const char* format);
+Metadata file_metadata(const Model& model, const char* format);
+// A model with what a file of either format holds.
+std::shared_ptr<Model> read_model(const SafetensorsFile& file);
 
 }  // namespace fusedvae

@@ -19,14 +19,21 @@ std::vector<int64_t> shape_of(const Parameter& p) {
     return p.rank == 2 ? std::vector<int64_t>{p.rows, p.columns} : std::vector<int64_t>{p.rows};
 }
 
+// What this version writes; all else is kept as it was found, for those who know it.
+bool known_key(const std::string& key) {
+    for (const char* known : {"format", "version", "config", "detector", "options", "state", "history"})
+        if (key == known) return true;
+    return false;
+}
+
 // What the configuration's parameters would take, without building anything: a few bytes of JSON can ask for terabytes.
 bool fits(const SafetensorsFile& file, const Config& config) {
-    double floats = 0.0, width = static_cast<double>(config.width());
+    double floats = 0.0, width = static_cast<double>(config.encoded_width());
     for (int64_t h : config.hidden) floats += width * static_cast<double>(h), width = static_cast<double>(h);
     floats += width * 2.0 * static_cast<double>(config.latent);
     width = static_cast<double>(config.latent);
     for (int64_t h : config.decoder_hidden) floats += width * static_cast<double>(h), width = static_cast<double>(h);
-    floats += width * static_cast<double>(config.width());
+    floats += width * static_cast<double>(config.encoded_width());
     double stored = 0.0;
     for (const auto& tensor : file.tensors()) stored += static_cast<double>(tensor.elements);
     return floats <= stored;
@@ -34,8 +41,11 @@ bool fits(const SafetensorsFile& file, const Config& config) {
 
 }  // namespace
 
-Metadata file_metadata(const Config& config, const char* format) {
-    return {{"format", format}, {"version", kFormatVersion}, {"config", config.to_json().dump()}};
+Metadata file_metadata(const Model& model, const char* format) {
+    Metadata metadata{{"format", format}, {"version", kFormatVersion}, {"config", model.config.to_json().dump()}};
+    if (model.detector) metadata.emplace_back("detector", model.detector->to_json().dump());
+    metadata.insert(metadata.end(), model.other_metadata.begin(), model.other_metadata.end());
+    return metadata;
 }
 
 std::vector<TensorToWrite> to_tensors(const Network& network, const float* flat, const std::string& prefix) {
@@ -71,6 +81,8 @@ void read_metadata(const SafetensorsFile& file, const char* key, const std::func
     }
 }
 
+namespace {
+
 Config read_config(const SafetensorsFile& file) {
     const std::string *format = file.find_metadata("format"), *version = file.find_metadata("version");
     if (!format || (*format != kModelFormat && *format != kCheckpointFormat))
@@ -84,16 +96,24 @@ Config read_config(const SafetensorsFile& file) {
     return config;
 }
 
-void Model::save(const std::string& path) const {
-    const std::shared_lock lock(mutex);
-    write_safetensors(path, to_tensors(network, flat.data(), ""), file_metadata(config, kModelFormat));
-}
+}  // namespace
 
-std::shared_ptr<Model> Model::load(const std::string& path) {
-    const SafetensorsFile file = SafetensorsFile::open(path);
+std::shared_ptr<Model> read_model(const SafetensorsFile& file) {
     auto model = std::make_shared<Model>(read_config(file), 0);
     from_tensors(file, model->network, "", model->flat.data());
+    if (file.find_metadata("detector"))
+        read_metadata(file, "detector",
+                      [&](const Json& json) { model->detector = Detector::from_json(json, model->network.Z); });
+    for (const auto& [key, value] : file.metadata())
+        if (!known_key(key)) model->other_metadata.emplace_back(key, value);
     return model;
 }
+
+void Model::save(const std::string& path) const {
+    const std::shared_lock lock(mutex);
+    write_safetensors(path, to_tensors(network, flat.data(), ""), file_metadata(*this, kModelFormat));
+}
+
+std::shared_ptr<Model> Model::load(const std::string& path) { return read_model(SafetensorsFile::open(path)); }
 
 }  // namespace fusedvae

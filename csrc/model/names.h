@@ -24,6 +24,7 @@ FUSEDVAE_NAMES(fvae_activation, "activation", "identity", "relu", "leaky_relu", 
 FUSEDVAE_NAMES(fvae_likelihood, "likelihood", "bernoulli", "gaussian")
 FUSEDVAE_NAMES(fvae_variance, "variance", "fixed", "feature", "element")
 FUSEDVAE_NAMES(fvae_init, "init", "pytorch", "glorot", "he")
+FUSEDVAE_NAMES(fvae_score, "score", "elbo", "log_likelihood", "reconstruction", "kl", "mahalanobis")
 FUSEDVAE_NAMES(fvae_dtype, "dtype", "float32", "float64", "float16", "uint8", "bool")
 FUSEDVAE_NAMES(fvae_optimizer, "optimizer", "sgd", "adam", "adamw")
 FUSEDVAE_NAMES(fvae_schedule, "schedule", "constant", "cosine", "step")

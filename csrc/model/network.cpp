@@ -41,7 +41,7 @@ Layer make_layer(std::vector<std::string> names, int64_t K, int64_t N, Activatio
 }  // namespace
 
 Network::Network(const Config& config, const Backend& backend)
-    : D(static_cast<int>(config.width())), Z(static_cast<int>(config.latent)) {
+    : D(static_cast<int>(config.encoded_width())), Z(static_cast<int>(config.latent)) {
     const auto activation = static_cast<Activation>(config.activation);
     int64_t width = D;
     for (size_t i = 0; i < config.hidden.size(); width = config.hidden[i++])

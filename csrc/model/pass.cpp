@@ -42,12 +42,16 @@ Inference::Inference(const Config& config, const Network& network, const float* 
         f.stored = layer.padded();
         layers.push_back(f);
         longest = std::max(longest, layer.padded());
-        if (&layer != &network.output() || layer.pairs()) widest = std::max(widest, layer.padded());
+        if (&layer != &network.output() || layer.pairs() || !config.columns.empty())
+            widest = std::max(widest, layer.padded());
     }
     widest = std::max({widest, network.Z, network.output().count()});
     Forward& output = layers.back();
-    if (config.likelihood == FVAE_BERNOULLI) output.activation = Activation::sigmoid;
     if (!network.output().pairs()) output.stored = output.N;
+
+    parameters = output;
+    parameters.activation = Activation::identity;
+    if (config.likelihood == FVAE_BERNOULLI) output.activation = Activation::sigmoid;
 
     scoring = layer_job(network.output(), flat);
     scoring.epilogue = network.likelihood;
@@ -113,17 +117,31 @@ const float* const* Pass::layers(int first, int last, const float* const* x, int
     return x;
 }
 
+void Pass::output(const float* const* head, int n, const Forward& job, float* y, ptrdiff_t ld) {
+    const int64_t Z = model_.network.Z;
+    float* const mean_codes = codes(n);
+    for (int r = 0; r < n; ++r)
+        for (int64_t j = 0; j < Z; ++j) mean_codes[r * Z + j] = head[r][2 * j];
+    layer(job, hidden(code_rows(), n), n, y, ld);
+}
+
 void Pass::decode(const float* const* codes, int n, float* mean) {
     const float* const* x = hidden(codes, n);
     const Forward& output = model_.inference.layers.back();
+    const Columns& columns = model_.config.columns;
     const int D = model_.network.D;
-    const bool pairs = model_.network.output().pairs();
-    float* const y = pairs ? area_[turn_] : mean;
-    const ptrdiff_t ld = pairs ? Matrix::leading_dimension(output.stored) : D;
+    const bool pairs = model_.network.output().pairs(), direct = !pairs && columns.empty();
+    float* const y = direct ? mean : area_[turn_];
+    const ptrdiff_t ld = direct ? D : Matrix::leading_dimension(output.stored);
     layer(output, x, n, y, ld);
-    if (!pairs) return;
-    for (int r = 0; r < n; ++r)
-        for (int j = 0; j < D; ++j) mean[int64_t{r} * D + j] = y[r * ld + 2 * j];
+    if (direct) return;
+    const int64_t width = model_.config.width();
+    for (int64_t r = 0; r < n; ++r) {
+        if (!columns.empty())
+            columns.decode(mean + r * width, y + r * ld, pairs ? 2 : 1);
+        else
+            for (int j = 0; j < D; ++j) mean[r * D + j] = y[r * ld + 2 * j];
+    }
 }
 
 void Pass::nll(const float* const* codes, const float* const* target, int n, double* result) {

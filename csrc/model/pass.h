@@ -34,7 +34,9 @@ class Pass {
     // Where to put n codes, dense, and the rows that decode and nll then read.
     float* codes(int n);
     const float* const* code_rows() const { return pointers_[turn_ ^ 1]; }
-    // mean of p(x|z): (n, D)
+    // The output layer's rows at the mean codes of encode's pairs: y (n, ld)
+    void output(const float* const* head, int n, const Forward& job, float* y, ptrdiff_t ld);
+    // mean of p(x|z), as the caller reads rows: (n, width)
     void decode(const float* const* codes, int n, float* mean);
     // -log p(target | code) of each row
     void nll(const float* const* codes, const float* const* target, int n, double* result);

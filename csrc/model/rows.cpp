@@ -36,11 +36,12 @@ std::string shape(int64_t rows, int64_t columns) {
 
 }  // namespace
 
-Rows::Rows(const float* values, int64_t rows, int64_t width)
+Rows::Rows(const float* values, int64_t rows, int64_t row_width)
     : data(reinterpret_cast<const unsigned char*>(values)),
       count(rows),
-      columns(width),
-      stride(width * 4),
+      columns(row_width),
+      width(row_width),
+      stride(row_width * 4),
       low(-FLT_MAX),
       high(FLT_MAX) {}
 
@@ -73,41 +74,75 @@ Rows::Rows(const fvae_array& array, const Config& config, const char* what) : wh
     const bool bernoulli = config.likelihood == FVAE_BERNOULLI;
     low = bernoulli ? 0.0f : -FLT_MAX;
     high = bernoulli ? 1.0f : FLT_MAX;
+    if (!config.columns.empty()) table = &config.columns;
+    width = config.encoded_width();
 }
 
 void Rows::check_row(const Backend& backend, int64_t i, float* scratch) const {
     const float* values = read(backend, i, scratch);
-    const int64_t column = backend.find_bad(values, columns, low, high);
-    if (column == columns) return;
+    const int64_t column = backend.find_bad(values, width, low, high);
+    if (column == width) return;
     const float value = values[column];
-    const std::string place = what_ + " holds " +
-                              (std::isnan(value)   ? "NaN"
-                               : std::isinf(value) ? "an infinity"
-                                                   : std::to_string(value)) +
-                              " in row " + std::to_string(i) + ", column " + std::to_string(column);
+    if (table && !std::isfinite(value)) refuse_raw(i, table->source(column));
+    const std::string place =
+        what_ + " holds " +
+        (std::isnan(value)   ? "NaN"
+         : std::isinf(value) ? "an infinity"
+                             : std::to_string(value)) +
+        " in row " + std::to_string(i) + ", " +
+        (table ? table->place(table->source(column)) + " as it is scaled" : "column " + std::to_string(column));
     if (!std::isfinite(value)) throw std::invalid_argument(place + "; every value must be finite: drop or fill it");
     throw std::invalid_argument(place +
                                 "; Bernoulli targets lie in [0, 1]: rescale the data or use "
                                 "likelihood \"gaussian\"");
 }
 
+// What is wrong with a raw value that a table does not read as a finite number.
+void Rows::refuse_raw(int64_t i, int64_t column) const {
+    const double value = raw(i, column);
+    const std::string place = " in row " + std::to_string(i) + ", " + table->place(column);
+    const auto& categories = table->list()[static_cast<size_t>(column)].categories;
+    if (std::isnan(value))
+        throw std::invalid_argument(what_ + " misses a value" + place +
+                                    ": fill it, or give the column a fill (estimators: impute)");
+    if (categories.empty() || std::isinf(value))
+        throw std::invalid_argument(what_ + " holds " + (std::isinf(value) ? "an infinity" : std::to_string(value)) +
+                                    place + "; every value must be finite, also when it is scaled: drop or fill it");
+    throw std::invalid_argument(what_ + " holds " + Json(value).dump() + place + ", which has categories 0 to " +
+                                std::to_string(categories.size() - 1));
+}
+
+double Rows::raw(int64_t i, int64_t column) const {
+    switch (type) {
+        case RowType::float32:
+            return double{reinterpret_cast<const float*>(row(i))[column]};
+        case RowType::float64:
+            return reinterpret_cast<const double*>(row(i))[column];
+        default: {  // types whose every value a float holds
+            float value;
+            fusedvae::backend().convert(&value, row(i) + column * bytes_of(type), type, 1, 1.0f);
+            return double{value};
+        }
+    }
+}
+
 void Rows::check_all(const Backend& backend, int threads) const {
     // bytes and bools always convert to finite values; only a scale above 1/255 can leave [0, 1]
-    if (type == RowType::boolean || (type == RowType::uint8 && 255.0f * factor <= high)) return;
+    if (!table && (type == RowType::boolean || (type == RowType::uint8 && 255.0f * factor <= high))) return;
     std::atomic<int64_t> first_bad{count};
     std::vector<std::vector<float>> scratch(static_cast<size_t>(threads));
     run_checked(threads, [&](const Team& team) {
         const Range mine = share(count, 1, team.thread, team.threads);
         std::vector<float>& row_of = scratch[static_cast<size_t>(team.thread)];
-        if (!direct()) row_of.resize(static_cast<size_t>(columns));
+        if (!direct()) row_of.resize(static_cast<size_t>(width));
         for (int64_t i = mine.first; i < mine.last; ++i) {
-            if (backend.find_bad(read(backend, i, row_of.data()), columns, low, high) == columns) continue;
+            if (backend.find_bad(read(backend, i, row_of.data()), width, low, high) == width) continue;
             for (int64_t known = first_bad.load(); i < known && !first_bad.compare_exchange_weak(known, i);) {
             }
             break;
         }
     });
-    std::vector<float> row_of(static_cast<size_t>(columns));
+    std::vector<float> row_of(static_cast<size_t>(width));
     if (first_bad.load() < count) check_row(backend, first_bad.load(), row_of.data());
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Rows of numbers from outside: checked once at the boundary, read in place where they are float32, converted row by row
-// otherwise. Errors name the row, the column and the value.
+// Rows of numbers from outside: checked once at the boundary, read in place where they are float32 and the model has no
+// table of columns, converted row by row otherwise. Errors name the row, the column and the value.
 #pragma once
 #include <string>
 
@@ -15,22 +15,27 @@ struct Rows {
     RowType type = RowType::float32;
     int64_t count = 0;
     int64_t columns = 0;
+    int64_t width = 0;   // floats of a row as it is read
     int64_t stride = 0;  // bytes
     float factor = 1.0f;
+    const Columns* table = nullptr;  // how to read the columns; NULL: as they are
     bool streamed = false;
     float low, high;  // what a value may be: [0, 1] for Bernoulli targets, else finite
 
     // Throws std::invalid_argument or Error(FVAE_TYPE_ERROR); `what` names the argument.
     Rows(const fvae_array& array, const Config& config, const char* what);
     // float rows the library already has
-    Rows(const float* values, int64_t rows, int64_t width);
+    Rows(const float* values, int64_t rows, int64_t row_width);
 
-    bool direct() const { return type == RowType::float32; }
+    bool direct() const { return type == RowType::float32 && !table; }
     const unsigned char* row(int64_t i) const { return data + i * stride; }
-    // Row i as floats: itself, or converted into scratch (columns).
+    // Row i as floats: itself, or converted into scratch (width).
     const float* read(const Backend& backend, int64_t i, float* scratch) const {
         if (direct()) return reinterpret_cast<const float*>(row(i));
-        backend.convert(scratch, row(i), type, columns, factor);
+        if (table)
+            table->encode(scratch, row(i), type, backend);
+        else
+            backend.convert(scratch, row(i), type, columns, factor);
         return scratch;
     }
     // Throws std::invalid_argument where row i holds NaN, an infinity, or a target outside [low, high].
@@ -41,6 +46,9 @@ struct Rows {
     uint64_t fingerprint() const;
 
   private:
+    double raw(int64_t i, int64_t column) const;
+    [[noreturn]] void refuse_raw(int64_t i, int64_t column) const;
+
     std::string what_;
 };
 

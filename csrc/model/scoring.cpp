@@ -130,11 +130,12 @@ void Model::elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* re
     const Buffer noise = score_noise(*this, samples, seed);
     rows.check_all(backend, default_threads());
     const std::shared_lock lock(mutex);
-    Scorer(*this, rows, noise, samples).run(result, [samples](const double* nll, const double*, double kl) {
-        double sum = 0.0;
-        for (int64_t s = 0; s < samples; ++s) sum += nll[s];
-        return -sum / static_cast<double>(samples) - kl;
-    });
+    Scorer(*this, rows, noise, samples)
+        .run(result, [samples, jacobian = config.log_jacobian()](const double* nll, const double*, double kl) {
+            double sum = 0.0;
+            for (int64_t s = 0; s < samples; ++s) sum += nll[s];
+            return jacobian - sum / static_cast<double>(samples) - kl;
+        });
 }
 
 // log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x), z_s ~ q (Burda et al. 2015, eq. 8); with z = mu + sigma eps,
@@ -144,16 +145,17 @@ void Model::log_likelihood(const fvae_array& x, int64_t samples, uint64_t seed, 
     const Buffer noise = score_noise(*this, samples, seed);
     rows.check_all(backend, default_threads());
     const std::shared_lock lock(mutex);
-    Scorer(*this, rows, noise, samples).run(result, [samples](const double* nll, const double* log_ratio, double) {
-        double largest = -INFINITY, sum = 0.0;
-        for (int64_t s = 0; s < samples; ++s) {
-            const double weight = log_ratio[s] - nll[s];
-            if (!(weight <= largest)) largest = weight;  // NaN stays
-        }
-        if (!std::isfinite(largest)) return largest;
-        for (int64_t s = 0; s < samples; ++s) sum += std::exp(log_ratio[s] - nll[s] - largest);
-        return largest + std::log(sum / static_cast<double>(samples));
-    });
+    Scorer(*this, rows, noise, samples)
+        .run(result, [samples, jacobian = config.log_jacobian()](const double* nll, const double* log_ratio, double) {
+            double largest = -INFINITY, sum = 0.0;
+            for (int64_t s = 0; s < samples; ++s) {
+                const double weight = log_ratio[s] - nll[s];
+                if (!(weight <= largest)) largest = weight;  // NaN stays
+            }
+            if (!std::isfinite(largest)) return largest;
+            for (int64_t s = 0; s < samples; ++s) sum += std::exp(log_ratio[s] - nll[s] - largest);
+            return jacobian + largest + std::log(sum / static_cast<double>(samples));
+        });
 }
 
 }  // namespace fusedvae

@@ -203,7 +203,7 @@ void Step::read_rows(const Team& team, const Batch& batch) {
         if (batch.check)
             batch.x->check_row(backend_, i, batch.x->direct() ? nullptr : converted_.row(b));
         else
-            backend_.convert(converted_.row(b), batch.x->row(i), batch.x->type, batch.x->columns, batch.x->factor);
+            batch.x->read(backend_, i, converted_.row(b));
     }
     to_words(mine);
 }
@@ -274,7 +274,7 @@ void Step::backward(const Team& team) {
 fvae_losses Step::losses(const Batch& batch) const {
     double nll = 0.0, kl = 0.0;
     for (int b = 0; b < batch.B; ++b) nll += nll_[z(b)], kl += kl_[z(b)];
-    fvae_losses result{0.0, nll / batch.B, kl / batch.B};
+    fvae_losses result{0.0, nll / batch.B - config_.log_jacobian(), kl / batch.B};
     double optimised = result.kl;
     if (batch.free_bits > 0.0) {
         optimised = 0.0;

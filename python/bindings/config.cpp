@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Config and TrainerOptions: the C API's option structs as plain attributes, each made with the library's defaults.
+ * Column, Config and TrainerOptions: the C API's option structs as plain attributes, each made with the library's defaults.
  * Enumerations are their integer codes here; python/fusedvae gives them names.
  */
 #include "bindings.h"
@@ -18,6 +18,14 @@ void def_code(py::class_<T>& type, const char* name, Enum T::*member) {
 }  // namespace
 
 void bind_config(py::module_& m) {
+    py::class_<Column>(m, "Column")
+        .def(py::init<>())
+        .def_readwrite("name", &Column::name)
+        .def_readwrite("shift", &Column::shift)
+        .def_readwrite("scale", &Column::scale)
+        .def_readwrite("fill", &Column::fill)
+        .def_readwrite("categories", &Column::categories);
+
     py::class_<Config> config(m, "Config");
     config.def(py::init<>())
         .def_readwrite("input_shape", &Config::input_shape)
@@ -26,7 +34,8 @@ void bind_config(py::module_& m) {
         .def_readwrite("latent", &Config::latent)
         .def_readwrite("fixed_variance", &Config::fixed_variance)
         .def_readwrite("min_variance", &Config::min_variance)
-        .def_readwrite("uint8_scale", &Config::uint8_scale);
+        .def_readwrite("uint8_scale", &Config::uint8_scale)
+        .def_readwrite("columns", &Config::columns);
     def_code(config, "activation", &Config::activation);
     def_code(config, "likelihood", &Config::likelihood);
     def_code(config, "variance", &Config::variance);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <numeric>
+#include <tuple>
 
 #include "bindings.h"
 
@@ -95,10 +96,10 @@ Floats reconstruct(const BoundModel& self, const Rows& x) {
     return mean;
 }
 
-// elbo and log_likelihood: (n) scores. All rows are checked first, so that errors name them; then they are scored in
-// blocks of about a fifth of a second, so that Ctrl-C is seen in between. A row's score has the same bits in any block.
-template <void (Model::*method)(const fvae_array&, int64_t, uint64_t, double*) const>
-Doubles score(const BoundModel& self, const Rows& x, int64_t samples, uint64_t seed) {
+// one(part, scores) for all rows: (n) scores. All rows are checked first, so that errors name them; then they are scored
+// in blocks of about a fifth of a second, so that Ctrl-C is seen in between. A row's score has the same bits in any block.
+template <class One>
+Doubles in_blocks(const BoundModel& self, const Rows& x, int64_t samples, One one) {
     constexpr double kBlockWork = 2e10;  // operations; and fewer than 64 rows would leave the cores idle
     Doubles scores(x.view.rows);
     double* const data = scores.mutable_data();
@@ -110,11 +111,68 @@ Doubles score(const BoundModel& self, const Rows& x, int64_t samples, uint64_t s
         fvae_array part = x.view;
         part.data = static_cast<const char*>(x.view.data) + first * x.view.row_stride;
         part.rows = std::min(block, x.view.rows - first);
-        (self.model.*method)(part, samples, seed, data + first);
+        one(part, data + first);
         const py::gil_scoped_acquire acquired;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     }
     return scores;
+}
+
+template <void (Model::*method)(const fvae_array&, int64_t, uint64_t, double*) const>
+Doubles sampled(const BoundModel& self, const Rows& x, int64_t samples, uint64_t seed) {
+    return in_blocks(self, x, samples, [&](const fvae_array& part, double* scores) {
+        (self.model.*method)(part, samples, seed, scores);
+    });
+}
+
+// (score, samples, seed, threshold, latent_mean or None, latent_precision or None)
+using DetectorFields = std::tuple<int, int64_t, uint64_t, double, std::optional<Doubles>, std::optional<Doubles>>;
+
+fvae_detector detector_of(const BoundModel& self, const DetectorFields& fields) {
+    fvae_detector d = fvae_detector_default();
+    const auto& [score, samples, seed, threshold, mean, precision] = fields;
+    if ((mean && mean->size() != self.latent) || (precision && precision->size() != self.latent * self.latent)) {
+        throw std::invalid_argument("latent_mean must have shape (latent), latent_precision (latent, latent)");
+    }
+    d.score = static_cast<fvae_score>(score);
+    d.samples = samples;
+    d.seed = seed;
+    d.threshold = threshold;
+    d.latent_mean = mean ? mean->data() : nullptr;
+    d.latent_precision = precision ? precision->data() : nullptr;
+    return d;
+}
+
+Doubles score(const BoundModel& self, const Rows& x, const DetectorFields& fields) {
+    const fvae_detector d = detector_of(self, fields);
+    const bool samples = d.score == FVAE_SCORE_ELBO || d.score == FVAE_SCORE_LOG_LIKELIHOOD;
+    return in_blocks(self, x, samples ? d.samples : 1,
+                     [&](const fvae_array& part, double* scores) { self.model.score(part, &d, scores); });
+}
+
+std::optional<DetectorFields> get_detector(const BoundModel& self) {
+    if (!self.model.has_detector()) return std::nullopt;
+    const fvae_detector d = self.model.detector();
+    const int64_t Z = self.latent;
+    std::optional<Doubles> mean, precision;
+    if (d.latent_mean) mean.emplace(Doubles(std::vector<py::ssize_t>{Z}, d.latent_mean));
+    if (d.latent_precision) precision.emplace(Doubles(std::vector<py::ssize_t>{Z, Z}, d.latent_precision));
+    return DetectorFields(static_cast<int>(d.score), d.samples, d.seed, d.threshold, mean, precision);
+}
+
+void set_detector(BoundModel& self, const std::optional<DetectorFields>& fields) {
+    const Exclusive exclusive(*self.training);
+    if (!fields) return self.model.set_detector(nullptr);
+    const fvae_detector d = detector_of(self, *fields);
+    self.model.set_detector(&d);
+}
+
+Doubles contributions(const BoundModel& self, const Rows& x) {
+    Doubles values(std::vector<py::ssize_t>{x.view.rows, self.width});
+    double* const data = values.mutable_data();
+    const py::gil_scoped_release released;
+    self.model.contributions(x.view, data);
+    return values;
 }
 
 // noise (S, n, Z) -> losses, one array for each parameter.
@@ -198,8 +256,12 @@ void bind_model(py::module_& m) {
         .def("encode", &encode, py::arg("x"))
         .def("decode", &decode, py::arg("z"))
         .def("reconstruct", &reconstruct, py::arg("x"))
-        .def("elbo", &score<&Model::elbo>, py::arg("x"), py::arg("samples"), py::arg("seed"))
-        .def("log_likelihood", &score<&Model::log_likelihood>, py::arg("x"), py::arg("samples"), py::arg("seed"))
+        .def("elbo", &sampled<&Model::elbo>, py::arg("x"), py::arg("samples"), py::arg("seed"))
+        .def("log_likelihood", &sampled<&Model::log_likelihood>, py::arg("x"), py::arg("samples"), py::arg("seed"))
+        .def("score", &score, py::arg("x"), py::arg("detector"))
+        .def("detector", &get_detector)
+        .def("set_detector", &set_detector, py::arg("detector"))
+        .def("contributions", &contributions, py::arg("x"))
         .def("gradients", &gradients, py::arg("x"), py::arg("noise"), py::arg("seed"), py::arg("beta"),
              py::arg("free_bits"), py::arg("precision"));
     bind_serving(model);

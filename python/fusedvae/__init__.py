@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from . import _checks, _core, kernels
 from ._core import BadFileError, NonFiniteError
 from .callbacks import Callback, History, Losses, Progress
+from .columns import Column
 from .config import Bernoulli, Config, Gaussian
+from .detector import Detector
 from .model import Model, load
 from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, LinearBeta, StepDecay
 from .sampler import Sampler
@@ -91,10 +93,12 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "Checkpoint",
+    "Column",
     "Config",
     "Constant",
     "Cosine",
     "CyclicalBeta",
+    "Detector",
     "EarlyStopping",
     "Gaussian",
     "History",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from . import _checks, _core
+from .columns import Column, checked
 
 # Each in the order of its codes in fusedvae.h.
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus")
@@ -58,6 +59,9 @@ class Config:
     latent: width Z of the code. activation: of the hidden layers, by name.
     likelihood: "bernoulli", "gaussian", `Bernoulli()` or `Gaussian(...)`.
     init: "pytorch" (as torch.nn.Linear), "glorot" or "he". uint8_scale: uint8 inputs are multiplied by it.
+    columns: how to read a table, one `Column` for each of its columns, None: as they are. Rows stay as the caller has
+    them everywhere, scores included, which for Gaussians are densities of those rows; the network sees `encoded_width`
+    values.
 
     Raises ValueError for a value out of range or an unknown name (the known ones are listed, nearest first) and
     TypeError for a width that is not an integer.
@@ -74,6 +78,7 @@ class Config:
     likelihood: Bernoulli | Gaussian
     init: str
     uint8_scale: float
+    columns: tuple[Column, ...] | None
 
     def __init__(
         self,
@@ -85,6 +90,7 @@ class Config:
         likelihood: str | Bernoulli | Gaussian = "bernoulli",
         init: str = "pytorch",
         uint8_scale: float = 1 / 255,
+        columns: Sequence[Column] | None = None,
     ) -> None:
         _set(self, "input_shape", _checks.widths("input_shape", input_shape))
         if not self.input_shape:
@@ -100,14 +106,21 @@ class Config:
         _set(self, "likelihood", _likelihood(likelihood))
         _set(self, "init", _checks.choice("init", init, INITS))
         _set(self, "uint8_scale", _checks.number("uint8_scale", uint8_scale, open_low=True))
+        _set(self, "columns", checked(columns, self.width))
+        _checks.width("the columns' width together", self.encoded_width)
 
     @property
     def width(self) -> int:
-        """The data width D, the product of the input's shape."""
+        """The values of one row, the product of the input's shape."""
         product = 1
         for extent in self.input_shape:
             product *= extent
         return product
+
+    @property
+    def encoded_width(self) -> int:
+        """The values of one row as the network reads it, D: more than `width` where columns hold categories."""
+        return self.width if self.columns is None else sum(column.width for column in self.columns)
 
     def to_dict(self) -> dict[str, Any]:
         """This configuration in plain values that JSON can hold.
@@ -121,6 +134,8 @@ class Config:
             plain[field.name] = list(value) if isinstance(value, tuple) else value
         name = type(self.likelihood).__name__.lower()
         plain["likelihood"] = {"name": name, **asdict(self.likelihood)}
+        if self.columns is not None:
+            plain["columns"] = [asdict(column) for column in self.columns]
         return plain
 
     @classmethod
@@ -155,6 +170,7 @@ class Config:
             core.min_variance = self.likelihood.min_variance
         core.init = INITS.index(self.init)
         core.uint8_scale = self.uint8_scale
+        core.columns = [column._to_core() for column in self.columns or ()]
         return core
 
     @classmethod
@@ -171,6 +187,7 @@ class Config:
             likelihood=likelihood,
             init=INITS[core.init],
             uint8_scale=core.uint8_scale,
+            columns=tuple(map(Column._from_core, core.columns)) or None,
         )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from . import _arrays, _checks, _core
 from .callbacks import Losses
 from .config import PRECISIONS, Config
+from .detector import Detector
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -177,6 +178,46 @@ class Model:
         """
         return self._core.log_likelihood(self._rows(x), _checks.integer("samples", samples, 1), _checks.seed(seed))
 
+    @property
+    def detector(self) -> Detector | None:
+        """The score and threshold that tell anomalies, kept in the model's file; None: none chosen."""
+        core = self._core.detector()
+        return None if core is None else Detector._from_core(core)
+
+    @detector.setter
+    def detector(self, detector: Detector | None) -> None:
+        self._core.set_detector(None if detector is None else detector._to_core())
+
+    def score(self, x: Any, detector: Detector | str | None = None) -> Doubles:
+        """The score of each row by which it is told from anomalies: x (n, D) -> (n,); higher is more normal.
+
+        detector: a `Detector` or a score's name, None: the model's own (ValueError where it has none). A row's score
+        has the same bits whatever rows accompany it, in every program that loads the model.
+
+        >>> import numpy as np, fusedvae as fv
+        >>> model = fv.Model(fv.Config(input_shape=6, latent=2))
+        >>> model.score(np.zeros((3, 6)), "reconstruction").shape
+        (3,)
+        """
+        if isinstance(detector, str):
+            detector = Detector(detector)
+        detector = self.detector if detector is None else detector
+        if detector is None:
+            raise ValueError('the model has no detector: set model.detector, or name a score such as "elbo"')
+        return self._core.score(self._rows(x), detector._to_core())
+
+    def contributions(self, x: Any) -> Doubles:
+        """Where a row's surprise comes from: -log p(x_j | mean code) of each column: x (n, D) -> (n, D) nats.
+
+        Columns as the caller has them: a categorical column's entry sums its categories. Their sum over a row is the
+        reconstruction term at the mean code.
+
+        >>> import numpy as np, fusedvae as fv
+        >>> fv.Model(fv.Config(input_shape=6, latent=2)).contributions(np.zeros((3, 6))).shape
+        (3, 6)
+        """
+        return self._core.contributions(self._rows(x))
+
     def gradients(
         self,
         x: Any,
@@ -263,6 +304,9 @@ class Model:
         """
         self._core.save(_checks.path(path))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._config.to_dict(), self.parameters(), self._core.detector())
+
     def _rows(self, x: Any) -> _core.Rows:
         return _arrays.as_rows(x, self._config.input_shape)
 
@@ -292,6 +336,13 @@ def load(path: str | os.PathLike[str]) -> Model:
     3
     """
     return Model._wrap(_core.Model.load(_checks.path(path)))
+
+
+def _rebuild(config: dict[str, Any], parameters: dict[str, Floats], detector: Any) -> Model:
+    model = Model(Config.from_dict(config))
+    model.set_parameters(parameters)
+    model._core.set_detector(detector)
+    return model
 
 
 def _check_device(device: str) -> None:

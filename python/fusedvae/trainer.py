@@ -130,7 +130,7 @@ class Trainer:
         """
         _checks.integer("epochs", epochs, 1)
         rows = _arrays.as_rows(x, self._model.config.input_shape)
-        if rows.array.dtype == np.uint8:
+        if rows.array.dtype == np.uint8 and self._model.config.columns is None:
             logger().info("x is uint8: its values are multiplied by uint8_scale = %.6g", self._model.config.uint8_scale)
         validation = None
         if validation_data is not None:

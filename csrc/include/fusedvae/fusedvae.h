@@ -134,6 +134,19 @@ typedef enum fvae_init {
     FVAE_INIT_HE = 2       /* normal with variance 2/fan_in, zero bias */
 } fvae_init;
 
+/* How a table's column is read. A number enters the network as (value - shift) / scale, and leaves it in its own units.
+ * With categories the value is an index into them; the network reads it as one-hot and gives the likeliest index. */
+typedef struct fvae_column {
+    size_t struct_size;
+    const char* name; /* UTF-8; NULL or "": none */
+    double shift, scale;
+    double fill;                   /* stands for NaN in the data; NaN: missing values are refused */
+    const char* const* categories; /* NULL: a number */
+    size_t category_count;
+} fvae_column;
+/* A number without a name, read as it is; fill is NaN. */
+FVAE_API fvae_column fvae_column_default(void);
+
 typedef struct fvae_config {
     size_t struct_size;
     const int64_t* input_shape; /* e.g. {784} or {28, 28}; D is their product */
@@ -149,7 +162,11 @@ typedef struct fvae_config {
     double fixed_variance;
     double min_variance; /* learned variances never fall below it */
     fvae_init init;
-    double uint8_scale; /* uint8 inputs are multiplied by it */
+    double uint8_scale; /* uint8 inputs are multiplied by it, except where columns say how to read them */
+    /* NULL: rows are read as they are; else one for each column of a row. elbo, log_likelihood and losses are then those of
+     * rows as the caller has them: for Gaussians they include the Jacobian, sum ln scale. */
+    const fvae_column* columns;
+    size_t column_count;
 } fvae_config;
 /* 784-400-20, relu, Bernoulli; the pointers are to static storage. */
 FVAE_API fvae_config fvae_config_default(void);
@@ -207,6 +224,41 @@ FVAE_API fvae_status fvae_model_elbo(const fvae_model* model, const fvae_array* 
 /* Importance-weighted estimate of log p(x) per row (Burda et al. 2015, eq. 8): log_likelihood (n). */
 FVAE_API fvae_status fvae_model_log_likelihood(const fvae_model* model, const fvae_array* x, int64_t samples,
                                                uint64_t seed, double* log_likelihood);
+
+/* Scores of rows by name. Higher is more normal, lower more anomalous, for all of them. */
+typedef enum fvae_score {
+    FVAE_SCORE_ELBO = 0,           /* nats; the mean over `samples` draws */
+    FVAE_SCORE_LOG_LIKELIHOOD = 1, /* nats; importance-weighted, from `samples` draws */
+    FVAE_SCORE_RECONSTRUCTION =
+        2,                     /* minus the mean squared error of the mean code's reconstruction, as columns are read */
+    FVAE_SCORE_KL = 3,         /* minus KL(q(z|x) || N(0, I)), nats */
+    FVAE_SCORE_MAHALANOBIS = 4 /* minus the squared distance of the mean code from latent_mean in the given metric */
+} fvae_score;
+
+/* A score and the threshold below which a row is an anomaly. A model keeps one, in its file too. */
+typedef struct fvae_detector {
+    size_t struct_size;
+    fvae_score score;
+    int64_t samples;
+    uint64_t seed;
+    double threshold;               /* NaN: none chosen */
+    const double* latent_mean;      /* (Z), Mahalanobis alone */
+    const double* latent_precision; /* (Z, Z): the inverse of the codes' covariance */
+} fvae_detector;
+/* The ELBO of 32 draws, without a threshold. */
+FVAE_API fvae_detector fvae_detector_default(void);
+/* Nonzero where the model has a detector. */
+FVAE_API int32_t fvae_model_has_detector(const fvae_model* model);
+/* The model's detector, or the default one where it has none; its pointers live until it is set again. */
+FVAE_API fvae_status fvae_model_detector(const fvae_model* model, fvae_detector* detector);
+/* Sets it; NULL removes it. Changes the model: nobody else may use it meanwhile. */
+FVAE_API fvae_status fvae_model_set_detector(fvae_model* model, const fvae_detector* detector);
+/* The score of each row: scores (n), the same bits whatever rows accompany it. detector NULL: the model's own. */
+FVAE_API fvae_status fvae_model_score(const fvae_model* model, const fvae_array* x, const fvae_detector* detector,
+                                      double* scores);
+/* Which columns a row's surprise comes from: -log p(x_j | mean code) of each column as the caller has it, nats:
+ * contributions (n, columns). */
+FVAE_API fvae_status fvae_model_contributions(const fvae_model* model, const fvae_array* x, double* contributions);
 
 typedef struct fvae_losses {
     double loss;           /* reconstruction + beta * KL (free bits applied), what is optimised */

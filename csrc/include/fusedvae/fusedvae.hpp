@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
@@ -103,6 +104,14 @@ inline fvae_array rows(const uint8_t* data, int64_t n, int64_t columns) { return
 // ---- model ---------------------------------------------------------------------------------------------------------
 
 // fvae_config with its own memory.
+struct Column {
+    std::string name;
+    double shift = 0.0;
+    double scale = 1.0;
+    double fill = std::numeric_limits<double>::quiet_NaN();  // NaN: missing values are refused
+    std::vector<std::string> categories;                     // none: a number
+};
+
 struct Config {
     std::vector<int64_t> input_shape;
     std::vector<int64_t> hidden;
@@ -115,6 +124,7 @@ struct Config {
     double min_variance;
     fvae_init init;
     double uint8_scale;
+    std::vector<Column> columns;  // none: rows are read as they are
 
     Config() : Config(fvae_config_default()) {}
 
@@ -130,10 +140,17 @@ struct Config {
           init(c.init),
           uint8_scale(c.uint8_scale) {
         if (c.decoder_hidden) decoder_hidden.emplace(c.decoder_hidden, c.decoder_hidden + c.decoder_hidden_count);
+        for (size_t r = 0; r < c.column_count; ++r) {
+            const fvae_column& column = c.columns[r];
+            columns.push_back({column.name ? column.name : "", column.shift, column.scale, column.fill, {}});
+            for (size_t k = 0; k < column.category_count; ++k)
+                columns.back().categories.emplace_back(column.categories[k]);
+        }
     }
 
-    // Points into this object, and is valid while it lives unchanged.
-    fvae_config view() const {
+    // Calls use(const fvae_config&), whose pointers are valid meanwhile.
+    template <class Use>
+    void with_view(Use use) const {
         static const int64_t no_widths = 0;  // an empty vector's data() may be null, which would mean "mirror"
         fvae_config c = fvae_config_default();
         c.input_shape = input_shape.data();
@@ -150,7 +167,20 @@ struct Config {
         c.min_variance = min_variance;
         c.init = init;
         c.uint8_scale = uint8_scale;
-        return c;
+        std::vector<std::vector<const char*>> categories(columns.size());
+        std::vector<fvae_column> views(columns.size(), fvae_column_default());
+        for (size_t r = 0; r < columns.size(); ++r) {
+            for (const std::string& category : columns[r].categories) categories[r].push_back(category.c_str());
+            views[r].name = columns[r].name.c_str();
+            views[r].shift = columns[r].shift;
+            views[r].scale = columns[r].scale;
+            views[r].fill = columns[r].fill;
+            views[r].categories = categories[r].empty() ? nullptr : categories[r].data();
+            views[r].category_count = categories[r].size();
+        }
+        c.columns = views.empty() ? nullptr : views.data();
+        c.column_count = views.size();
+        use(static_cast<const fvae_config&>(c));
     }
 };
 
@@ -180,9 +210,8 @@ class Workspace {
 class Model {
   public:
     explicit Model(const Config& config, uint64_t seed = 0) {
-        const fvae_config view = config.view();
         fvae_model* model = nullptr;
-        check(fvae_model_create(&view, seed, &model));
+        config.with_view([&](const fvae_config& view) { check(fvae_model_create(&view, seed, &model)); });
         handle_.reset(model);
     }
 
@@ -230,6 +259,10 @@ class Model {
             get_parameter(static_cast<int64_t>(i), values.data());
             other.set_parameter(static_cast<int64_t>(i), values.data());
         }
+        if (has_detector()) {
+            const fvae_detector own = detector();
+            other.set_detector(&own);
+        }
         return other;
     }
 
@@ -263,6 +296,21 @@ class Model {
     void log_likelihood(const fvae_array& x, int64_t samples, uint64_t seed, double* out) const {
         check(fvae_model_log_likelihood(get(), &x, samples, seed, out));
     }
+
+    // The score and threshold that make it a detector of anomalies; kept in its file.
+    bool has_detector() const { return fvae_model_has_detector(get()) != 0; }
+    fvae_detector detector() const {
+        fvae_detector detector = fvae_detector_default();
+        check(fvae_model_detector(get(), &detector));
+        return detector;
+    }
+    void set_detector(const fvae_detector* detector) { check(fvae_model_set_detector(get(), detector)); }
+    // detector null: the model's own
+    void score(const fvae_array& x, const fvae_detector* detector, double* scores) const {
+        check(fvae_model_score(get(), &x, detector, scores));
+    }
+    void contributions(const fvae_array& x, double* out) const { check(fvae_model_contributions(get(), &x, out)); }
+
     fvae_losses gradients(const fvae_array& x, const float* noise, int64_t samples, uint64_t seed, double beta,
                           double free_bits, fvae_precision precision, float* const* gradients) const {
         fvae_losses losses = {};

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+//
+// Scores by name, higher for what is more normal, and what each column adds to a row's surprise. All are functions of one
+// row alone and draw nothing, except the two that are means over fixed draws (scoring.cpp).
+#include <cmath>
+#include <stdexcept>
+
+#include "on_threads.h"
+
+namespace fusedvae {
+
+namespace {
+
+// -mean_d (x_d - decode(mu)_d)^2 over the encoded row
+double minus_squared_error(const float* x, const float* parameters, int D, int stride) {
+    double sum = 0.0;
+    for (int d = 0; d < D; ++d) {
+        const double difference = double{x[d]} - double{parameters[d * stride]};
+        sum += difference * difference;
+    }
+    return -sum / D;
+}
+
+// -KL(q(z|x) || N(0, 1)) (Kingma and Welling 2013, appendix B)
+double minus_kl(const float* pairs, int Z) {
+    double sum = 0.0;
+    for (int j = 0; j < Z; ++j) {
+        const double mu = double{pairs[2 * j]}, logvar = double{pairs[2 * j + 1]};
+        sum += mu * mu + std::exp(logvar) - logvar - 1.0;
+    }
+    return -0.5 * sum;
+}
+
+// -(mu - m)^T P (mu - m)
+double minus_mahalanobis(const float* pairs, int Z, const Detector& detector) {
+    const double *mean = detector.latent_mean.data(), *precision = detector.latent_precision.data();
+    double sum = 0.0;
+    for (int i = 0; i < Z; ++i) {
+        double along = 0.0;
+        for (int j = 0; j < Z; ++j) along += precision[i * int64_t{Z} + j] * (double{pairs[2 * j]} - mean[j]);
+        sum += along * (double{pairs[2 * i]} - mean[i]);
+    }
+    return -sum;
+}
+
+double softplus(double v) { return std::fmax(v, 0.0) + std::log1p(std::exp(-std::fabs(v))); }
+
+}  // namespace
+
+// -log p(x_d | parameters) of one encoded column, in double; parameters: logits, means, or pairs of mean and log-variance
+double Model::surprise(const float* x, const float* parameters, int d) const {
+    const double target = double{x[d]};
+    if (config.likelihood == FVAE_BERNOULLI) {
+        const double logit = double{parameters[d]};
+        return softplus(logit) - target * logit;
+    }
+    const bool element = config.variance == FVAE_ELEMENT;
+    const double difference = target - double{parameters[element ? 2 * d : d]};
+    double variance = config.fixed_variance;
+    if (element) variance = config.min_variance + std::exp(double{parameters[2 * d + 1]});
+    if (config.variance == FVAE_FEATURE)
+        variance = config.min_variance + std::exp(double{flat.data()[network.log_variance + static_cast<size_t>(d)]});
+    return 0.5 * (difference * difference / variance + std::log(variance) + 1.8378770664093453);
+}
+
+void Model::contributions(const fvae_array& x, double* result) const {
+    const Rows rows(x, config, "x");
+    rows.check_all(backend, default_threads());
+    const std::shared_lock lock(mutex);
+    const int D = network.D;
+    const int64_t R = config.width(), ld = Matrix::leading_dimension(inference.parameters.stored);
+    on_threads(*this, rows, network.flops_per_row() * static_cast<double>(rows.count), [&](Pass& pass, Range range) {
+        Buffer y(static_cast<size_t>(std::min(Pass::kBlock, range.last - range.first) * ld));
+        for (int64_t first = range.first, n; first < range.last; first += n) {
+            n = pass.block(range, first);
+            const float* const* const given = pass.read(rows, first, static_cast<int>(n));
+            pass.output(pass.encode(given, static_cast<int>(n)), static_cast<int>(n), inference.parameters, y.data(),
+                        ld);
+            for (int64_t r = 0; r < n; ++r) {
+                double* const row = result + (first + r) * R;
+                for (int64_t c = 0; c < R; ++c) row[c] = 0.0;
+                for (int d = 0; d < D; ++d)
+                    row[rows.table ? rows.table->source(d) : d] += surprise(given[r], y.data() + r * ld, d);
+                if (config.likelihood == FVAE_GAUSSIAN && rows.table)
+                    for (int64_t c = 0; c < R; ++c) row[c] -= rows.table->log_jacobian(c);
+            }
+        }
+    });
+}
+
+void Model::score(const fvae_array& x, const Detector& with, double* result) const {
+    with.check(network.Z);
+    if (with.score == FVAE_SCORE_ELBO) return elbo(x, with.samples, with.seed, result);
+    if (with.score == FVAE_SCORE_LOG_LIKELIHOOD) return log_likelihood(x, with.samples, with.seed, result);
+    const Rows rows(x, config, "x");
+    rows.check_all(backend, default_threads());
+    const std::shared_lock lock(mutex);
+    const int Z = network.Z, D = network.D, stride = network.output().pairs() ? 2 : 1;
+    const bool decodes = with.score == FVAE_SCORE_RECONSTRUCTION;
+    const int64_t ld = decodes ? Matrix::leading_dimension(inference.layers.back().stored) : 0;
+    on_threads(*this, rows, network.flops_per_row() * static_cast<double>(rows.count), [&](Pass& pass, Range range) {
+        Buffer y(static_cast<size_t>(std::min(Pass::kBlock, range.last - range.first) * ld));
+        for (int64_t first = range.first, n; first < range.last; first += n) {
+            n = pass.block(range, first);
+            const float* const* const given = pass.read(rows, first, static_cast<int>(n));
+            const float* const* const head = pass.encode(given, static_cast<int>(n));
+            if (decodes) pass.output(head, static_cast<int>(n), inference.layers.back(), y.data(), ld);
+            for (int64_t r = 0; r < n; ++r)
+                result[first + r] = decodes ? minus_squared_error(given[r], y.data() + r * ld, D, stride)
+                                    : with.score == FVAE_SCORE_KL ? minus_kl(head[r], Z)
+                                                                  : minus_mahalanobis(head[r], Z, with);
+        }
+    });
+}
+
+}  // namespace fusedvae
