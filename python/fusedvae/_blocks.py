@@ -169,9 +169,7 @@ def _parquet(path: Path, columns: list[str] | None) -> Iterator[Any]:
     # Without these two a whole row group, which may be the file, is read at once.
     with parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
         known = set(file.schema_arrow.names)
-        chosen = (
-            None if columns is None else [column for column in columns if column in known]
-        )  # the caller names others
+        chosen = columns if columns is not None and known.issuperset(columns) else None  # all, to be named in an error
         rows = _rows_of(len(chosen or known))
         yield from file.iter_batches(batch_size=rows, columns=chosen, use_threads=False)
 

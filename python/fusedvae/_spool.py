@@ -54,7 +54,7 @@ def spool(
 
     >>> import numpy as np
     >>> blocks = (np.full((2, 3), i, np.float32) for i in range(4))
-    >>> x = spool(blocks, folder=".")
+    >>> x = spool(blocks, folder=tempfile.gettempdir())
     >>> type(x).__name__, x.shape, x[:, 0].tolist()
     ('memmap', (8, 3), [0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0])
     """
