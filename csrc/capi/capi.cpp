@@ -428,6 +428,17 @@ fvae_status fvae_trainer_fit(fvae_trainer* trainer, const fvae_array* x, int64_t
         running->fit(rows, epochs, validation ? &held_out : nullptr, callback, events, user);
     });
 }
+fvae_status fvae_trainer_fit_source(fvae_trainer* trainer, fvae_source source, int64_t epochs,
+                                    const fvae_array* validation, fvae_callback callback, uint32_t events, void* user) {
+    return guarded([&] {
+        require(trainer, "trainer");
+        if (!source) throw std::invalid_argument("source is NULL");
+        fvae_array held_out = fvae_array_default();
+        if (validation) held_out = array_of(validation, "validation");
+        const std::shared_ptr<Trainer> running = trainer->trainer;  // a callback may free the handle
+        running->fit_source(source, epochs, validation ? &held_out : nullptr, callback, events, user);
+    });
+}
 fvae_status fvae_trainer_step(fvae_trainer* trainer, const fvae_array* batch, const float* noise, fvae_losses* losses) {
     return guarded([&] {
         require(trainer, "trainer");

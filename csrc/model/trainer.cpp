@@ -12,8 +12,15 @@ namespace fusedvae {
 namespace {
 
 constexpr double kTickSeconds = 0.05;
+constexpr int64_t kMostBatchRows = int64_t{1} << 24;
 constexpr int64_t kMostEpochs = int64_t{1} << 53;  // as far as a checkpoint counts
 constexpr double kNaN = __builtin_nan("");
+
+void check_epochs(int64_t epochs) {
+    if (epochs < 0 || epochs > kMostEpochs)
+        throw std::invalid_argument("epochs must be between 0 and " + std::to_string(kMostEpochs) + ", it is " +
+                                    std::to_string(epochs));
+}
 
 fvae_trainer_options checked(fvae_trainer_options options) {
     check(options);
@@ -197,7 +204,7 @@ fvae_losses Trainer::evaluate(const fvae_array& x, uint64_t seed) const {
 fvae_losses Trainer::step(const fvae_array& array, const float* noise) {
     const Busy busy(busy_);
     const Rows rows(array, model_->config, "batch");
-    if (rows.count > (1 << 24)) throw std::invalid_argument("batch has more than 16777216 rows");
+    if (rows.count > kMostBatchRows) throw std::invalid_argument("batch has more than 16777216 rows");
     const int Z = model_->network.Z;
     if (noise) check_noise(model_->backend, noise, 1, rows.count, Z);
     rows.check_all(model_->backend, 1);
@@ -214,9 +221,7 @@ fvae_losses Trainer::step(const fvae_array& array, const float* noise) {
 void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validation, fvae_callback callback,
                   uint32_t events, void* user) {
     const Busy busy(busy_);
-    if (epochs < 0 || epochs > kMostEpochs)
-        throw std::invalid_argument("epochs must be between 0 and " + std::to_string(kMostEpochs) + ", it is " +
-                                    std::to_string(epochs));
+    check_epochs(epochs);
     const Rows rows(x, model_->config, "x");
     std::optional<Rows> held_out;
     if (validation) held_out.emplace(*validation, model_->config, "validation_data");
@@ -235,11 +240,56 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
         throw std::invalid_argument("this training stands at batch " + std::to_string(state_.batch) +
                                     " of its epoch, and x has only " + std::to_string(batches));
     if (!rows.streamed) rows.check_all(model_->backend, default_threads());
-    if (held_out && backend_.bfloat16 && !float32_step_)
-        float32_step_.emplace(model_->config, model_->network, model_->backend);
     if (held_out && !held_out->streamed) held_out->check_all(model_->backend, default_threads());
     state_.fingerprint = fingerprint;
 
+    std::vector<uint32_t> index;
+    const auto next = [&](Batch& batch) {
+        if (state_.batch == batches) return false;
+        batch.x = &rows;
+        batch.index = index.data() + state_.batch * size;
+        batch.B = static_cast<int>(std::min(size, rows.count - state_.batch * size));
+        batch.check = rows.streamed;
+        return true;
+    };
+    run_epochs([&] { index = order(rows.count); }, next, batches, epochs, held_out ? &*held_out : nullptr,
+               {callback, events, user});
+}
+
+void Trainer::fit_source(fvae_source source, int64_t epochs, const fvae_array* validation, fvae_callback callback,
+                         uint32_t events, void* user) {
+    const Busy busy(busy_);
+    check_epochs(epochs);
+    std::optional<Rows> held_out;
+    if (validation) held_out.emplace(*validation, model_->config, "validation_data");
+    if (held_out && !held_out->streamed) held_out->check_all(model_->backend, default_threads());
+    state_.fingerprint = 0;
+
+    std::optional<Rows> rows;
+    const auto next = [&](Batch& batch) {
+        fvae_array array = fvae_array_default();
+        const int32_t answer = source(user, state_.epoch, state_.batch, &array);
+        if (answer == FVAE_CALLBACK_ERROR) throw Error(FVAE_STOPPED, "the source of batches failed");
+        if (answer == FVAE_CALLBACK_STOP) {
+            if (state_.batch == 0)
+                throw std::invalid_argument("epoch " + std::to_string(state_.epoch) + " has no batches");
+            return false;
+        }
+        rows.emplace(array, model_->config, "batch");
+        if (rows->count > kMostBatchRows) throw std::invalid_argument("batch has more than 16777216 rows");
+        rows->check_all(model_->backend, 1);
+        batch.x = &*rows;
+        batch.B = static_cast<int>(rows->count);
+        return true;
+    };
+    run_epochs([] {}, next, 0, epochs, held_out ? &*held_out : nullptr, {callback, events, user});
+}
+
+// begin() before each epoch, also one that goes on; next() fills a batch or says that the epoch is over. batches 0: unknown.
+void Trainer::run_epochs(const std::function<void()>& begin, const std::function<bool(Batch&)>& next, int64_t batches,
+                         int64_t epochs, const Rows* held_out, const Listener& listener) {
+    if (held_out && backend_.bfloat16 && !float32_step_)
+        float32_step_.emplace(model_->config, model_->network, model_->backend);
     const int64_t last_epoch = state_.epoch + epochs;
     fvae_progress progress{};
     progress.struct_size = sizeof progress;
@@ -248,8 +298,8 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
     bool stop = false;
     double last_tick = platform::seconds();
     const auto call = [&](fvae_event event) {
-        if (!callback || !(events & (1u << event))) return;
-        const int32_t answer = callback(user, event, &progress);
+        if (!listener.callback || !(listener.events & (1u << event))) return;
+        const int32_t answer = listener.callback(listener.user, event, &progress);
         if (answer == FVAE_CALLBACK_ERROR) throw Error(FVAE_STOPPED, "a callback failed");
         if (answer == FVAE_CALLBACK_STOP) stop = true;
     };
@@ -270,15 +320,14 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
     while (state_.epoch < last_epoch && !stop) {
         take_snapshot();
         if (state_.batch == 0) tell(FVAE_EPOCH_BEGIN);
-        const std::vector<uint32_t> index = order(rows.count);
-        while (state_.batch < batches && !stop) {
+        begin();
+        bool over = false;
+        while (!stop && !over) {
             Batch batch{};
-            batch.x = &rows;
-            batch.index = index.data() + state_.batch * size;
-            batch.B = static_cast<int>(std::min(size, rows.count - state_.batch * size));
-            batch.check = rows.streamed;
             fvae_losses losses;
             try {
+                over = !next(batch);
+                if (over) break;
                 train_on(batch, &losses, snapshot_ ? &*snapshot_ : nullptr);
             } catch (const std::invalid_argument& bad_row) {  // of streamed data
                 throw std::invalid_argument(std::string(bad_row.what()) + ". The training stands before " + position() +
@@ -289,7 +338,8 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
             state_.loss += losses.loss * batch.B;
             state_.reconstruction += losses.reconstruction * batch.B;
             state_.kl += losses.kl * batch.B;
-            if (callback) {
+            over = state_.batch == batches;
+            if (listener.callback) {
                 progress.batch_losses = losses;
                 place(state_.steps - 1);  // the rate and beta that these losses were made with
                 call(FVAE_BATCH_END);
@@ -300,7 +350,7 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
                 }
             }
         }
-        if (state_.batch < batches) break;  // stopped inside an epoch: the next fit finishes it
+        if (!over) break;  // stopped inside an epoch: the next fit finishes it
 
         fvae_epoch entry{};
         entry.struct_size = sizeof entry;
@@ -320,7 +370,7 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
         history_.push_back(entry);
         place(state_.steps - 1);
         progress.validation = entry.validation;
-        progress.has_validation = held_out.has_value();
+        progress.has_validation = held_out != nullptr;
         // The state moves on first, so that a checkpoint saved from the callback begins with the next epoch.
         state_.batch = 0;
         state_.rows = state_.loss = state_.reconstruction = state_.kl = 0.0;

@@ -5,6 +5,7 @@
 #pragma once
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -22,6 +23,8 @@ class Trainer {
 
     void fit(const fvae_array& x, int64_t epochs, const fvae_array* validation, fvae_callback callback, uint32_t events,
              void* user);
+    void fit_source(fvae_source source, int64_t epochs, const fvae_array* validation, fvae_callback callback,
+                    uint32_t events, void* user);
     fvae_losses step(const fvae_array& batch, const float* noise);
     fvae_losses evaluate(const fvae_array& x, uint64_t seed) const;
 
@@ -51,12 +54,19 @@ class Trainer {
         Buffer flat, m, v;
         State state;
     };
+    struct Listener {
+        fvae_callback callback;
+        uint32_t events;
+        void* user;
+    };
     class Busy;
 
     int threads_for(int64_t rows) const;
     Destination destination();
     void refresh_copies();
     void train_on(Batch& batch, fvae_losses* losses, const Snapshot* good);
+    void run_epochs(const std::function<void()>& begin, const std::function<bool(Batch&)>& next, int64_t batches,
+                    int64_t epochs, const Rows* held_out, const Listener& listener);
     void take_snapshot();
     std::string position() const;
     [[noreturn]] void stop_non_finite(const fvae_losses& losses, const Snapshot* good);

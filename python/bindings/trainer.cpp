@@ -27,17 +27,37 @@ py::tuple progress_tuple(const fvae_progress& p) {
 }
 
 // callback(event, progress) -> whether to stop.
-void fit(BoundTrainer& self, const Rows& x, int64_t epochs, const Rows* validation, const py::function& callback,
-         uint32_t events) {
-    const Exclusive exclusive(*self.training);
-    const Callback guarded = [&callback](fvae_event event, const fvae_progress& progress) -> int32_t {
+Callback guarded(const py::function& callback) {
+    return [&callback](fvae_event event, const fvae_progress& progress) -> int32_t {
         const py::gil_scoped_acquire acquired;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
         const bool stop = callback(static_cast<int>(event), progress_tuple(progress)).cast<bool>();
         return stop ? FVAE_CALLBACK_STOP : FVAE_CALLBACK_CONTINUE;
     };
+}
+
+void fit(BoundTrainer& self, const Rows& x, int64_t epochs, const Rows* validation, const py::function& callback,
+         uint32_t events) {
+    const Exclusive exclusive(*self.training);
     const py::gil_scoped_release released;
-    self.trainer.fit(x.view, epochs, validation ? &validation->view : nullptr, guarded, events);
+    self.trainer.fit(x.view, epochs, validation ? &validation->view : nullptr, guarded(callback), events);
+}
+
+// source(epoch, batch) -> Rows, or None where the epoch has no more.
+void fit_source(BoundTrainer& self, const py::function& source, int64_t epochs, const Rows* validation,
+                const py::function& callback, uint32_t events) {
+    const Exclusive exclusive(*self.training);
+    py::object batch;  // kept until the next one is asked for; given up under the GIL, which is held again at the end
+    const Source next = [&](int64_t epoch, int64_t index, fvae_array& rows) {
+        const py::gil_scoped_acquire acquired;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        batch = source(epoch, index);
+        if (batch.is_none()) return false;
+        rows = batch.cast<const Rows&>().view;
+        return true;
+    };
+    const py::gil_scoped_release released;
+    self.trainer.fit_source(next, epochs, validation ? &validation->view : nullptr, guarded(callback), events);
 }
 
 py::tuple step(BoundTrainer& self, const Rows& batch, const std::optional<Floats>& noise) {
@@ -111,6 +131,8 @@ void bind_trainer(py::module_& m) {
             py::arg("learning_rate"))
         .def("fit", &fit, py::arg("x"), py::arg("epochs"), py::arg("validation"), py::arg("callback"),
              py::arg("events"))
+        .def("fit_source", &fit_source, py::arg("source"), py::arg("epochs"), py::arg("validation"),
+             py::arg("callback"), py::arg("events"))
         .def("step", &step, py::arg("batch"), py::arg("noise"))
         .def("evaluate", &evaluate, py::arg("x"), py::arg("seed"))
         .def("epochs", [](BoundTrainer& self) { return self.idle().epochs(); })

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, _frames
 
 _READ_IN_PLACE = frozenset("fdeB?")
 _CONVERTED = frozenset("bhHiIlLqQg")  # other integers to float32; long double to float64
@@ -89,6 +89,8 @@ def _as_ndarray(x: Any, name: str) -> NDArray[Any]:
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise TypeError(f"{name} is a sparse matrix, which this version does not read; pass {name}.toarray()")
     try:
+        if _frames.is_table(x):
+            return _of_table(x, name)
         if hasattr(x, "to_numpy"):
             return np.asarray(x.to_numpy())
         if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
@@ -96,6 +98,13 @@ def _as_ndarray(x: Any, name: str) -> NDArray[Any]:
         return np.asarray(x)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TypeError(f"{name} ({type(x).__name__}) does not convert to a NumPy array: {error}") from error
+
+
+def _of_table(table: Any, name: str) -> NDArray[Any]:
+    array = np.asarray(table)
+    if array.dtype.char in _READ_IN_PLACE or array.dtype.char in _CONVERTED:
+        return array
+    return np.column_stack([*_frames.numbers_of(table, TypeError, name).values()])
 
 
 def _as_matrix(array: NDArray[Any], shape: tuple[int, ...], name: str, mapped: bool) -> NDArray[Any]:

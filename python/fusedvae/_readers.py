@@ -15,7 +15,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,9 +149,20 @@ def read_csv(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> 
 
 
 def csv_columns(path: Path) -> dict[str, np.ndarray]:
-    """What is separated by commas, semicolons or tabs; a first row with a cell that is no number names the columns.
+    """A CSV file's columns; one with a cell that is neither a number nor missing is an array of objects."""
+    delimiter, header, names = csv_layout(path)
+    try:
+        importlib.import_module("pandas")
+        read = _read_csv_pandas
+    except ImportError:  # slower, with the same answers
+        read = _read_csv_plain
+    return read(path, delimiter, header, names)
 
-    Without names they are "0", "1", … A column with a cell that is neither a number nor missing is an array of objects.
+
+def csv_layout(path: Path) -> tuple[str, bool, list[str]]:
+    """Its delimiter, whether its first row names the columns, and their names: "0", "1", … without.
+
+    Commas, semicolons and tabs delimit; a first row with a cell that is no number names the columns.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         first = file.readline()
@@ -164,19 +175,16 @@ def csv_columns(path: Path) -> dict[str, np.ndarray]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{path} has two columns named {twice!r}")
+    return delimiter, header, names
+
+
+def csv_frames(
+    path: Path, delimiter: str, header: bool, names: list[str], rows: int | None = None
+) -> Iterator[Mapping[str, Any]]:
+    """The table as pandas DataFrames of `rows` rows, or as one."""
+    pandas = require("pandas", "data", "reading CSV files in blocks")
     try:
-        importlib.import_module("pandas")
-        read = _read_csv_pandas
-    except ImportError:  # slower, with the same answers
-        read = _read_csv_plain
-    return read(path, delimiter, header, names)
-
-
-def _read_csv_pandas(path: Path, delimiter: str, header: bool, names: list[str]) -> dict[str, np.ndarray]:
-    import pandas
-
-    try:
-        frame = pandas.read_csv(
+        with pandas.read_csv(
             path,
             sep=delimiter,
             header=None,
@@ -188,9 +196,16 @@ def _read_csv_pandas(path: Path, delimiter: str, header: bool, names: list[str])
             skipinitialspace=True,
             encoding="utf-8-sig",
             on_bad_lines="error",
-        )
+            iterator=True,
+            chunksize=rows,
+        ) as reader:
+            yield from reader if rows else [reader.read()]
     except (pandas.errors.ParserError, pandas.errors.ParserWarning, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a readable table: {str(error).strip()}") from error
+
+
+def _read_csv_pandas(path: Path, delimiter: str, header: bool, names: list[str]) -> dict[str, np.ndarray]:
+    (frame,) = csv_frames(path, delimiter, header, names)
     return {name: frame[name].to_numpy() for name in names}
 
 

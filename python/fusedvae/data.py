@@ -21,6 +21,9 @@ import numpy as np
 
 from . import _readers
 from ._readers import Rows
+from ._spool import spool
+
+__all__ = ["NAMES", "Dataset", "cache_folder", "load", "spool"]
 
 NAMES = ("digits", "fashion-mnist")
 
@@ -219,11 +222,11 @@ def _fashion_mnist() -> Rows:
     return _readers.read_mnist_folder(folder)
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: $FUSEDVAE_CACHE, else $XDG_CACHE_HOME/fusedvae, else ~/.cache/fusedvae."""
+def cache_folder(kind: str = "fashion-mnist") -> Path:
+    """Where files of this kind are kept, in $FUSEDVAE_CACHE, else $XDG_CACHE_HOME/fusedvae, else ~/.cache/fusedvae."""
     if chosen := os.environ.get("FUSEDVAE_CACHE"):
-        return Path(chosen) / "fashion-mnist"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusedvae" / "fashion-mnist"
+        return Path(chosen) / kind
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusedvae" / kind
 
 
 def _download(url: str, path: Path, sha256: str) -> None:

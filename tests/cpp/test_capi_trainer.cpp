@@ -202,3 +202,64 @@ TEST(checkpoints_of_absurd_but_possible_runs) {
                 "x has only 5");
     std::remove(path);
 }
+
+TEST(batches_from_a_source_train_as_the_same_rows_do) {
+    // Without shuffling both see rows 0..15, 16..31, 32..39; the source stops within an epoch and goes on.
+    constexpr int64_t kSize = 16;
+    fvae_trainer_options options = fvae_trainer_options_default();
+    options.batch_size = kSize;
+    options.shuffle = 0;
+    ModelHandle from_rows = make_model(), from_source = make_model();
+    TrainerHandle first = make_trainer(from_rows.get(), options), second = make_trainer(from_source.get(), options);
+    const fvae_array x = rows();
+    ok(fvae_trainer_fit(first.get(), &x, 3, &x, nullptr, 0, nullptr));
+
+    struct State {
+        int64_t calls = 0, stop_after;
+    } state{0, 4};
+    const fvae_source source = [](void* user, int64_t, int64_t batch, fvae_array* out) -> int32_t {
+        ++static_cast<State*>(user)->calls;
+        if (batch * kSize >= kRows) return FVAE_CALLBACK_STOP;
+        out->data = data().data() + batch * kSize * kD;
+        out->rows = std::min(int64_t{kSize}, kRows - batch * kSize);
+        out->columns = kD;
+        return FVAE_CALLBACK_CONTINUE;
+    };
+    const fvae_callback stop = [](void* user, fvae_event, const fvae_progress* progress) -> int32_t {
+        CHECK_EQUAL(progress->batches, int64_t{0});
+        return progress->step == static_cast<State*>(user)->stop_after ? FVAE_CALLBACK_STOP : FVAE_CALLBACK_CONTINUE;
+    };
+    ok(fvae_trainer_fit_source(second.get(), source, 3, &x, stop, 1u << FVAE_BATCH_END, &state));
+    CHECK_EQUAL(fvae_trainer_steps(second.get()), int64_t{4});
+    CHECK_EQUAL(fvae_trainer_epochs(second.get()), int64_t{1});
+    ok(fvae_trainer_fit_source(second.get(), source, 2, &x, nullptr, 0, &state));
+    CHECK_EQUAL(state.calls, int64_t{3 + 1 + 1 + 2 + 1 + 3 + 1});
+    CHECK(parameters(from_rows.get()) == parameters(from_source.get()));
+    fvae_epoch expected{}, got{};
+    ok(fvae_trainer_history(first.get(), 2, &expected));
+    ok(fvae_trainer_history(second.get(), 2, &got));
+    CHECK_EQUAL(got.train.loss, expected.train.loss);
+    CHECK_EQUAL(got.validation.loss, expected.validation.loss);
+}
+
+TEST(a_source_that_fails_leaves_the_training_at_its_step) {
+    ModelHandle model = make_model();
+    TrainerHandle trainer = make_trainer(model.get());
+    const auto before = parameters(model.get());
+    const fvae_source failing = [](void*, int64_t, int64_t, fvae_array*) -> int32_t { return FVAE_CALLBACK_ERROR; };
+    CHECK_FAILS(fvae_trainer_fit_source(trainer.get(), failing, 1, nullptr, nullptr, 0, nullptr), FVAE_STOPPED,
+                "source");
+    const fvae_source empty = [](void*, int64_t, int64_t, fvae_array*) -> int32_t { return FVAE_CALLBACK_STOP; };
+    CHECK_FAILS(fvae_trainer_fit_source(trainer.get(), empty, 1, nullptr, nullptr, 0, nullptr), FVAE_INVALID_ARGUMENT,
+                "epoch 0 has no batches");
+    const fvae_source narrow = [](void*, int64_t, int64_t, fvae_array* out) -> int32_t {
+        *out = rows();
+        out->columns = kD - 1;
+        return FVAE_CALLBACK_CONTINUE;
+    };
+    CHECK_FAILS(fvae_trainer_fit_source(trainer.get(), narrow, 1, nullptr, nullptr, 0, nullptr), FVAE_INVALID_ARGUMENT,
+                "batch has shape (40, 11)");
+    CHECK_FAILS(fvae_trainer_fit_source(trainer.get(), nullptr, 1, nullptr, nullptr, 0, nullptr), FVAE_INVALID_ARGUMENT,
+                "source is NULL");
+    CHECK(parameters(model.get()) == before);
+}

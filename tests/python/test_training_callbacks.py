@@ -95,7 +95,7 @@ def test_other_monitors(monitor: str, make_trainer, noisy):
 def test_validation_data_is_missed_before_the_first_step(make_trainer, noisy, same_bits):
     trainer = make_trainer()
     before = trainer.model.parameters()
-    with pytest.raises(ValueError, match="needs validation_data.*monitor='loss'"):
+    with pytest.raises(ValueError, match=r"needs validation_data.*monitor='loss'"):
         trainer.fit(noisy[0], epochs=3, callbacks=[fv.EarlyStopping()])
     assert trainer.global_step == 0
     assert same_bits(trainer.model.parameters(), before)

@@ -338,11 +338,11 @@ typedef enum fvae_event {
 
 typedef struct fvae_progress {
     size_t struct_size;
-    int64_t epoch;  /* of the whole training, from 0 */
-    int64_t epochs; /* where this fit will stop */
-    int64_t batch;  /* batches done in this epoch */
-    int64_t batches;
-    int64_t step; /* steps of the whole training */
+    int64_t epoch;   /* of the whole training, from 0 */
+    int64_t epochs;  /* where this fit will stop */
+    int64_t batch;   /* batches done in this epoch */
+    int64_t batches; /* of an epoch; 0: unknown, they come from a source */
+    int64_t step;    /* steps of the whole training */
     double learning_rate, beta;
     fvae_losses batch_losses; /* BATCH_END */
     fvae_losses train;        /* row-weighted means over this epoch so far */
@@ -360,6 +360,15 @@ typedef int32_t (*fvae_callback)(void* user, fvae_event event, const fvae_progre
 FVAE_API fvae_status fvae_trainer_fit(fvae_trainer* trainer, const fvae_array* x, int64_t epochs,
                                       const fvae_array* validation, fvae_callback callback, uint32_t events,
                                       void* user);
+
+/* Gives batch number `batch` of epoch `epoch`, both from 0: fills *rows, whose memory must stay as it is until the next
+ * call, and returns CONTINUE; STOP: the epoch has no more; ERROR ends the run with FVAE_STOPPED. */
+typedef int32_t (*fvae_source)(void* user, int64_t epoch, int64_t batch, fvae_array* rows);
+/* fit on batches that a program makes or reads as they are needed, of any sizes: not shuffled here, and batch_size counts
+ * for validation alone. A partial epoch goes on with the batch after its last. user is given to callback and source. */
+FVAE_API fvae_status fvae_trainer_fit_source(fvae_trainer* trainer, fvae_source source, int64_t epochs,
+                                             const fvae_array* validation, fvae_callback callback, uint32_t events,
+                                             void* user);
 /* One optimiser step on one batch of any size; noise (n, Z) or NULL. */
 FVAE_API fvae_status fvae_trainer_step(fvae_trainer* trainer, const fvae_array* batch, const float* noise,
                                        fvae_losses* losses);

@@ -332,6 +332,9 @@ class Model {
 // Returns FVAE_CALLBACK_CONTINUE or FVAE_CALLBACK_STOP; what it throws leaves fit, the training at a step's boundary.
 using Callback = std::function<int32_t(fvae_event, const fvae_progress&)>;
 
+// Fills the array with a batch of an epoch, both counted from 0; false: the epoch has no more. May throw like a callback.
+using Source = std::function<bool(int64_t epoch, int64_t batch, fvae_array& rows)>;
+
 constexpr uint32_t event_bit(fvae_event event) { return 1u << event; }
 constexpr uint32_t kAllEvents = (event_bit(FVAE_TICK) << 1) - 1;
 
@@ -370,23 +373,18 @@ class Trainer {
 
     void fit(const fvae_array& x, int64_t epochs, const fvae_array* validation = nullptr, const Callback& callback = {},
              uint32_t events = kAllEvents) {
-        struct Call {
-            const Callback* callback;
-            std::exception_ptr thrown;
-        } call{&callback, nullptr};
-        // Exceptions must not cross C: kept here, thrown again behind it.
-        const fvae_callback guarded = [](void* user, fvae_event event, const fvae_progress* progress) -> int32_t {
-            Call& current = *static_cast<Call*>(user);
-            try {
-                return (*current.callback)(event, *progress);
-            } catch (...) {
-                current.thrown = std::current_exception();
-                return FVAE_CALLBACK_ERROR;
-            }
-        };
+        Calls calls{&callback, nullptr, nullptr};
         const fvae_status status =
-            fvae_trainer_fit(get(), &x, epochs, validation, callback ? guarded : nullptr, events, &call);
-        if (call.thrown) std::rethrow_exception(call.thrown);
+            fvae_trainer_fit(get(), &x, epochs, validation, callback ? Calls::event : nullptr, events, &calls);
+        calls.rethrow();
+        check(status);
+    }
+    void fit_source(const Source& source, int64_t epochs, const fvae_array* validation = nullptr,
+                    const Callback& callback = {}, uint32_t events = kAllEvents) {
+        Calls calls{&callback, &source, nullptr};
+        const fvae_status status = fvae_trainer_fit_source(get(), Calls::batch, epochs, validation,
+                                                           callback ? Calls::event : nullptr, events, &calls);
+        calls.rethrow();
         check(status);
     }
 
@@ -427,6 +425,35 @@ class Trainer {
     fvae_trainer* get() const noexcept { return handle_.get(); }
 
   private:
+    // Exceptions must not cross C: kept here, thrown again behind it.
+    struct Calls {
+        const Callback* callback;
+        const Source* source;
+        std::exception_ptr thrown;
+
+        template <class Call>
+        static int32_t keep(void* user, Call call) noexcept {
+            try {
+                return call();
+            } catch (...) {
+                static_cast<Calls*>(user)->thrown = std::current_exception();
+                return FVAE_CALLBACK_ERROR;
+            }
+        }
+        static int32_t event(void* user, fvae_event event, const fvae_progress* progress) noexcept {
+            return keep(user, [&] { return (*static_cast<Calls*>(user)->callback)(event, *progress); });
+        }
+        static int32_t batch(void* user, int64_t epoch, int64_t batch, fvae_array* rows) noexcept {
+            return keep(user, [&]() -> int32_t {
+                const bool more = (*static_cast<Calls*>(user)->source)(epoch, batch, *rows);
+                return more ? FVAE_CALLBACK_CONTINUE : FVAE_CALLBACK_STOP;
+            });
+        }
+        void rethrow() const {
+            if (thrown) std::rethrow_exception(thrown);
+        }
+    };
+
     struct Free {
         void operator()(fvae_trainer* trainer) const noexcept { fvae_trainer_free(trainer); }
     };
