@@ -11,6 +11,8 @@ Terms are in nats per row, summed over features, constants included: loss = reco
 elbo = -(reconstruction + KL).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import _checks, _core, kernels
 from ._core import BadFileError, NonFiniteError
 from .callbacks import Callback, History, Losses, Progress
@@ -22,7 +24,30 @@ from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, Linear
 from .sampler import Sampler
 from .trainer import Trainer
 
+if TYPE_CHECKING:
+    from .anomaly import AnomalyDetector as AnomalyDetector
+    from .estimators import VAE as VAE
+
 __version__ = _core.version()
+
+# What not every program needs is imported when it is named: the names and their modules.
+_ON_DEMAND = {"AnomalyDetector": "anomaly", "VAE": "estimators"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    if _ON_DEMAND[name] in ("anomaly", "estimators"):
+        from ._readers import require
+
+        require("sklearn", "sklearn", f"fusedvae.{name}")
+    return getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_DEMAND})
 
 
 def set_num_threads(threads: int) -> None:
