@@ -26,19 +26,23 @@ from .trainer import Trainer
 
 if TYPE_CHECKING:
     from . import plot, report
+    from .anomaly import AnomalyDetector as AnomalyDetector
     from .checkpoint import Checkpoint
+    from .estimators import VAE as VAE
     from .learning_rate import find_learning_rate
     from .loggers import CSVLogger, TensorBoard
     from .stopping import EarlyStopping
 
 __version__ = _core.version()
 
-# What not every program needs is imported when it is named.
+# What not every program needs is imported when it is named: the names and their modules.
 _ON_DEMAND = {
+    "AnomalyDetector": "anomaly",
     "CSVLogger": "loggers",
     "Checkpoint": "checkpoint",
     "EarlyStopping": "stopping",
     "TensorBoard": "loggers",
+    "VAE": "estimators",
     "find_learning_rate": "learning_rate",
     "plot": "plot",
     "report": "report",
@@ -50,6 +54,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if _ON_DEMAND[name] in ("anomaly", "estimators"):
+        from ._readers import require
+
+        require("sklearn", "sklearn", f"fusedvae.{name}")
     module = import_module(f".{_ON_DEMAND[name]}", __name__)
     return module if name == _ON_DEMAND[name] else getattr(module, name)
 

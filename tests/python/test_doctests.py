@@ -15,7 +15,14 @@ MODULES = sorted(
 )
 
 # What a module's import or its examples need beyond NumPy.
-NEEDS = {"plot": ["matplotlib"], "report": ["matplotlib", "jinja2"]}
+NEEDS = {
+    "tables": ["sklearn"],
+    "estimators": ["sklearn", "pandas"],
+    "anomaly": ["sklearn"],
+    "pyod": ["sklearn", "pyod"],
+    "plot": ["matplotlib"],
+    "report": ["matplotlib", "jinja2"],
+}
 
 
 @pytest.mark.parametrize("name", MODULES)
