@@ -19,7 +19,11 @@ from .callbacks import Callback, History, Losses, Progress
 from .columns import Column
 from .config import Bernoulli, Config, Gaussian
 from .detector import Detector
+from .diagnostics import CollapseReport, collapse_report
+from .initial import init_variance
+from .mixture import Mixture
 from .model import Model, load
+from .neighbours import Neighbours
 from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, LinearBeta, StepDecay
 from .sampler import Sampler
 from .trainer import Trainer
@@ -105,6 +109,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "Checkpoint",
+    "CollapseReport",
     "Column",
     "Config",
     "Constant",
@@ -116,7 +121,9 @@ __all__ = [
     "History",
     "LinearBeta",
     "Losses",
+    "Mixture",
     "Model",
+    "Neighbours",
     "NonFiniteError",
     "Progress",
     "Sampler",
@@ -126,8 +133,10 @@ __all__ = [
     "available_backends",
     "available_precisions",
     "backend",
+    "collapse_report",
     "find_learning_rate",
     "get_num_threads",
+    "init_variance",
     "kernels",
     "load",
     "plot",
