@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from . import _checks
 from ._readers import require
+from .diagnostics import collapse_report
 from .model import Model
 from .picture import GAP, is_image_shape, mosaic
 from .sampler import Sampler
@@ -30,6 +31,8 @@ PROJECTIONS = ("pca", "kl")
 _SHOWN = {"loss": "loss", "reconstruction": "reconstruction", "kl": "KL"}
 # More rows of tiles than this are no longer seen as one picture.
 TRAVERSED = 10
+# Where all dimensions have collapsed, their remains are not to look like much: nats per row.
+LEAST_KL = 0.1
 # Longer labels would leave no room for what they label.
 LONGEST_LABEL = 24
 
@@ -93,11 +96,16 @@ def reconstructions(model: Model, x: Any, columns: int = 10, ax: Axes | None = N
 
 
 def samples(
-    sampler: Sampler, n: int = 64, temperature: float = 1.0, columns: int | None = None, ax: Axes | None = None
+    sampler: Sampler,
+    n: int = 64,
+    temperature: float = 1.0,
+    source: str | None = None,
+    columns: int | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """n images that `sampler` draws, as many to a line as make a square unless `columns` says.
 
-    ValueError where the model's rows are no images.
+    temperature and source are `Sampler.sample`'s. ValueError where the model's rows are no images.
 
     >>> import fusedvae as fv
     >>> model = fv.Model(fv.Config(input_shape=(4, 4), latent=2))
@@ -106,7 +114,7 @@ def samples(
     (14, 14)
     """
     _image_shape(sampler.model)
-    drawn = sampler.sample(n, temperature)
+    drawn = sampler.sample(n, temperature, source)
     wide = int(np.ceil(np.sqrt(len(drawn)))) if columns is None else _checks.integer("columns", columns, 1)
     return _tiles(ax, drawn, wide)
 
@@ -141,12 +149,13 @@ def traversals(
     steps: int = 9,
     low: float = -3.0,
     high: float = 3.0,
+    unit: str = "prior",
     ax: Axes | None = None,
 ) -> Axes:
     """A line of images for each latent dimension, set to `steps` values from low to high, the others as in x's code.
 
-    x: a data row, a code, or None for the zero code. dims: which dimensions; None draws the ten that change the images
-    most, the strongest first. ValueError where the model's rows are no images.
+    x, steps, low, high and unit are `Sampler.traverse`'s. dims: which dimensions; None draws the ten that change the
+    images most, the strongest first. ValueError where the model's rows are no images.
 
     >>> import fusedvae as fv
     >>> model = fv.Model(fv.Config(input_shape=(4, 4), latent=3))
@@ -158,14 +167,14 @@ def traversals(
     chosen = list(range(sampler.model.config.latent) if dims is None else dims)
     if not chosen:
         raise ValueError("dims names no dimension")
-    lines = [sampler.traverse(x, dim=dim, steps=steps, low=low, high=high) for dim in chosen]
+    lines = [sampler.traverse(x, dim, steps, low, high, unit) for dim in chosen]
     if dims is None:
         strongest = np.argsort([-line.var(axis=0).sum() for line in lines], kind="stable")[:TRAVERSED]
         chosen, lines = [chosen[i] for i in strongest], [lines[i] for i in strongest]
     ax = _tiles(ax, np.concatenate(lines).reshape(-1, *shape), steps)
     _mark(ax, "x", [f"{value:.3g}" for value in np.linspace(low, high, steps)], steps)
     _mark(ax, "y", [f"z{dim}" for dim in chosen], len(chosen))
-    ax.set_xlabel("value of the code's dimension (prior: standard deviation 1)")
+    ax.set_xlabel(f"value of the code's dimension, standard deviations of the {unit}")
     return ax
 
 
@@ -198,18 +207,23 @@ def embedding(model: Model, x: Any, labels: Any = None, projection: str = "pca",
 def kl_by_dimension(model: Model, x: Any, ax: Axes | None = None) -> Axes:
     """The mean KL of each latent dimension over x (n, D), nats per row, the largest first.
 
-    A dimension near 0 carries nothing of x: its posterior has collapsed to the prior.
+    Those whose posterior has collapsed to the prior, as `collapse_report` finds them, are grey. Errors as its own.
 
     >>> import numpy as np, fusedvae as fv
     >>> model = fv.Model(fv.Config(input_shape=6, latent=3))
     >>> ax = fv.plot.kl_by_dimension(model, np.zeros((5, 6)))
-    >>> len(ax.patches)
-    3
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['0 active', '3 collapsed']
     """
-    kl = mean_kl(model, x)
+    report = collapse_report(model, x)
+    kl = report.kl
     order = np.argsort(-kl, kind="stable")
     ax = _axes(ax)
-    ax.bar(np.arange(len(kl)), kl[order], color=COLOURS[0])
+    for active, colour, name in ((True, COLOURS[0], "active"), (False, COLOURS[3], "collapsed")):
+        places = np.flatnonzero(report.active[order] == active)
+        ax.bar(places, kl[order][places], color=colour, label=f"{len(places)} {name}")
+    ax.set_ylim(0, max(1.05 * float(kl.max()), LEAST_KL))
+    ax.legend()
     step = -(-len(kl) // 32)  # every name where they fit
     ax.set_xticks(np.arange(len(kl))[::step], [f"z{dim}" for dim in order[::step]], rotation=90 if len(kl) > 16 else 0)
     ax.set_xlabel("latent dimension")

@@ -231,15 +231,27 @@ def test_labels_are_words_and_not_markup(images, tmp_path):
 
 def test_kl_by_dimension(images):
     model = model_of((5, 4), 3)
+    report = fv.collapse_report(model, images)
     ax = plot.kl_by_dimension(model, images)
-    heights = [bar.get_height() for bar in ax.patches]
-    assert heights == sorted(heights, reverse=True)
-    trainer = fv.Trainer(model)
-    assert sum(heights) == pytest.approx(trainer.evaluate(images).kl, rel=1e-5)
-    names = texts(ax.get_xticklabels())
-    assert sorted(names) == ["z0", "z1", "z2"]
-    assert plot.mean_kl(model, images)[int(names[0][1])] == heights[0]
+    bars = sorted(ax.patches, key=lambda bar: bar.get_x())
+    heights = [bar.get_height() for bar in bars]
+    assert heights == sorted(report.kl, reverse=True)
+    assert sum(heights) == pytest.approx(fv.Trainer(model).evaluate(images).kl, rel=1e-5)
+    dimensions = [int(name[1]) for name in texts(ax.get_xticklabels())]
+    np.testing.assert_array_equal(report.kl[dimensions], heights)
+    for dimension, bar in zip(dimensions, bars, strict=True):
+        colour = plot.COLOURS[0] if report.active[dimension] else plot.COLOURS[3]
+        np.testing.assert_allclose(bar.get_facecolor()[:3], to_rgb(colour))
+    assert 0 < report.active_units < 3
+    names = [f"{report.active_units} active", f"{3 - report.active_units} collapsed"]
+    assert texts(ax.get_legend().get_texts()) == names
     assert ax.get_ylabel() == "KL, nats per row"
+
+
+def test_a_collapsed_code_looks_like_nothing(images):
+    model = model_of((5, 4), 3)
+    model.set_parameters({name: values * 1e-3 for name, values in model.parameters().items()})
+    assert plot.kl_by_dimension(model, images).get_ylim()[1] == plot.LEAST_KL
 
 
 # ---- scores ---------------------------------------------------------------------------------------------------------

@@ -47,7 +47,13 @@ class Source:
 
 
 def read_rows(
-    source: str, config: fv.Config, *, key: str | None, drop: Sequence[str], keep: Sequence[str], part: str
+    source: str,
+    config: fv.Config,
+    *,
+    key: str | None = None,
+    drop: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    part: str = "all",
 ) -> Source:
     """Data rows as `config`'s model reads them."""
     table = read_table(source)

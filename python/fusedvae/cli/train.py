@@ -183,8 +183,9 @@ def _say(options: argparse.Namespace, trainer: fv.Trainer, state: str, best: int
     last = len(history["epoch"]) - 1 if best is None else best
     figures = {name: float(values[last]) for name, values in history.items() if last >= 0 and np.isfinite(values[last])}
     if options.json:
-        more = {"report": str(options.report)} if options.report else {}
-        more |= {} if best is None else {"best_epoch": best}
+        more: dict[str, Any] = {} if best is None else {"best_epoch": best}
+        if options.report:
+            more["report"] = str(options.report)
         print_json({"state": state, "model": str(options.out), **more, "steps": trainer.global_step, **figures})
         return
     held_out = f", {figures['val_loss']:.2f} held out" if "val_loss" in figures else ""
