@@ -113,7 +113,7 @@ def samples(
     >>> ax.images[0].get_array().shape  # 3 x 3 tiles and the gaps between them
     (14, 14)
     """
-    _image_shape(sampler.model)
+    _sampled_shape(sampler)
     drawn = sampler.sample(n, temperature, source)
     wide = int(np.ceil(np.sqrt(len(drawn)))) if columns is None else _checks.integer("columns", columns, 1)
     return _tiles(ax, drawn, wide)
@@ -131,7 +131,7 @@ def latent_grid(sampler: Sampler, n: int = 15, ax: Axes | None = None) -> Axes:
     """
     from statistics import NormalDist
 
-    shape = _image_shape(sampler.model)
+    shape = _sampled_shape(sampler)
     images = sampler.grid(n)
     ax = _tiles(ax, images.reshape(-1, *shape), n)
     quantiles = [f"{NormalDist().inv_cdf((i + 0.5) / n):.1f}" for i in range(n)]
@@ -163,7 +163,7 @@ def traversals(
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['z2', 'z0']
     """
-    shape = _image_shape(sampler.model)
+    shape = _sampled_shape(sampler)
     chosen = list(range(sampler.model.config.latent) if dims is None else dims)
     if not chosen:
         raise ValueError("dims names no dimension")
@@ -213,7 +213,7 @@ def kl_by_dimension(model: Model, x: Any, ax: Axes | None = None) -> Axes:
     >>> model = fv.Model(fv.Config(input_shape=6, latent=3))
     >>> ax = fv.plot.kl_by_dimension(model, np.zeros((5, 6)))
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['0 active', '3 collapsed']
+    ['3 collapsed']
     """
     report = collapse_report(model, x)
     kl = report.kl
@@ -221,7 +221,8 @@ def kl_by_dimension(model: Model, x: Any, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     for active, colour, name in ((True, COLOURS[0], "active"), (False, COLOURS[3], "collapsed")):
         places = np.flatnonzero(report.active[order] == active)
-        ax.bar(places, kl[order][places], color=colour, label=f"{len(places)} {name}")
+        if len(places):
+            ax.bar(places, kl[order][places], color=colour, label=f"{len(places)} {name}")
     ax.set_ylim(0, max(1.05 * float(kl.max()), LEAST_KL))
     ax.legend()
     step = -(-len(kl) // 32)  # every name where they fit
@@ -299,6 +300,12 @@ def _plain(ax: Axes) -> Axes:
 
 def _rows(count: int) -> str:
     return f"{count} row{'' if count == 1 else 's'}"
+
+
+def _sampled_shape(sampler: Sampler) -> tuple[int, ...]:
+    if not isinstance(sampler, Sampler):
+        raise TypeError(f"sampler must be a fusedvae.Sampler, such as Sampler(model), not {type(sampler).__name__}")
+    return _image_shape(sampler.model)
 
 
 def _image_shape(model: Model) -> tuple[int, ...]:

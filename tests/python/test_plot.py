@@ -151,6 +151,12 @@ def test_rows_that_are_no_images(draw):
         draw(model_of(20, 2))
 
 
+def test_a_model_is_no_sampler(model):
+    for draw in (plot.samples, plot.latent_grid, plot.traversals):
+        with pytest.raises(TypeError, match=r"such as Sampler\(model\), not Model"):
+            draw(model)
+
+
 # ---- codes ----------------------------------------------------------------------------------------------------------
 
 
