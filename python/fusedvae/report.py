@@ -25,6 +25,8 @@ from ._readers import require
 from .diagnostics import collapse_report
 from .model import Model
 from .picture import is_image_shape
+from .plot.axes import as_labels
+from .plot.codes import mean_kl
 from .sampler import Sampler
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ def render(
     trained = history is not None and len(history["epoch"]) > 0
     rows = None if x is None else _arrays.as_rows(x, model.config.input_shape).array
     if rows is not None:
-        names = None if labels is None else plot._labels(labels, len(rows))
+        names = None if labels is None else as_labels(labels, len(rows))
         chosen = np.unique(np.linspace(0, len(rows) - 1, ROWS).round().astype(int))
         rows, labels = rows[chosen], None if names is None else names[chosen]
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
@@ -146,7 +148,7 @@ def _figures(
             figures.append(("held-out loss", f"{history['val_loss'][-1]:.2f}"))
     if rows is not None:
         elbo = model.elbo(rows, samples=ELBO_SAMPLES, seed=seed).mean()
-        kl = plot.mean_kl(model, rows).sum()
+        kl = mean_kl(model, rows).sum()
         figures += [
             (f"ELBO of {len(rows)} rows", f"{elbo:.2f}"),
             ("their reconstruction", f"{-elbo - kl:.2f}"),

@@ -27,7 +27,7 @@ NEEDS = {
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str):
-    for library in NEEDS.get(name, []):
+    for library in NEEDS.get(name.partition(".")[0], []):
         pytest.importorskip(library)
     before = fv.get_num_threads()
     try:

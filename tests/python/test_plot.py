@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 from fusedvae import plot
+from fusedvae.plot import codes
+from fusedvae.plot.axes import COLOURS
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -209,7 +211,7 @@ def test_embedding_colours_labels(images):
     codes = model.encode(images)[0]
     for kind, dots in enumerate(ax.collections):
         np.testing.assert_allclose(dots.get_offsets(), codes[labels == kind], rtol=1e-6)
-        np.testing.assert_allclose(dots.get_facecolor()[0, :3], to_rgb(plot.COLOURS[kind]))
+        np.testing.assert_allclose(dots.get_facecolor()[0, :3], to_rgb(COLOURS[kind]))
     assert texts(ax.get_legend().get_texts()) == ["0", "1", "2"]
 
 
@@ -246,7 +248,7 @@ def test_kl_by_dimension(images):
     dimensions = [int(name[1]) for name in texts(ax.get_xticklabels())]
     np.testing.assert_array_equal(report.kl[dimensions], heights)
     for dimension, bar in zip(dimensions, bars, strict=True):
-        colour = plot.COLOURS[0] if report.active[dimension] else plot.COLOURS[3]
+        colour = COLOURS[0] if report.active[dimension] else COLOURS[3]
         np.testing.assert_allclose(bar.get_facecolor()[:3], to_rgb(colour))
     assert 0 < report.active_units < 3
     names = [f"{report.active_units} active", f"{3 - report.active_units} collapsed"]
@@ -257,7 +259,7 @@ def test_kl_by_dimension(images):
 def test_a_collapsed_code_looks_like_nothing(images):
     model = model_of((5, 4), 3)
     model.set_parameters({name: values * 1e-3 for name, values in model.parameters().items()})
-    assert plot.kl_by_dimension(model, images).get_ylim()[1] == plot.LEAST_KL
+    assert plot.kl_by_dimension(model, images).get_ylim()[1] == codes.LEAST_KL
 
 
 # ---- scores ---------------------------------------------------------------------------------------------------------
