@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from . import _arrays, _core, plot
 from ._atomic import replacing
 from ._readers import require
+from .detector import Detector
 from .diagnostics import collapse_report
 from .model import Model
 from .picture import is_image_shape
@@ -38,6 +39,15 @@ ROWS = 2000
 ELBO_SAMPLES = 10
 EPOCHS_LISTED = 12
 COLUMNS_LISTED = 200
+# Histograms of more groups than this hide one another.
+MOST_GROUPS = 4
+SCORES_SHOWN = {
+    "elbo": ("ELBO", ", nats"),
+    "log_likelihood": ("log-likelihood", ", nats"),
+    "reconstruction": ("minus the mean squared error", ""),
+    "kl": ("minus the KL", ", nats"),
+    "mahalanobis": ("minus the squared Mahalanobis distance", ""),
+}
 TILES = 40
 DPI = 100
 
@@ -163,12 +173,14 @@ def _settings(model: Model) -> list[tuple[str, str]]:
     def widths(values: tuple[int, ...]) -> str:
         return " × ".join(map(str, values))
 
+    read = "" if config.columns is None else f" columns, read as {config.encoded_width} values"
     return [
-        ("input", f"{widths(config.input_shape)}"),
+        ("input", f"{widths(config.input_shape)}{read}"),
         ("encoder", f"{widths(config.hidden) or 'linear'}, {config.activation}"),
         ("latent", f"{config.latent}"),
         ("decoder", f"{widths(config.decoder_hidden) or 'linear'}, {config.activation}"),
         ("likelihood", f"{config.likelihood}"),
+        ("detector", f"{model.detector or 'none'}"),
         ("parameters", f"{model.parameter_count:,}"),
     ]
 
@@ -277,11 +289,19 @@ def _sections(model: Model, rows: NDArray[Any] | None, labels: Any, seed: int) -
             f"code, at most the logarithm of the number of rows, {math.log(found.rows):.2f}); {found.aggregate_kl:.2f} "
             "are the distance of all codes together from the prior.",
         )
-    scores = model.elbo(rows, samples=ELBO_SAMPLES, seed=seed)
+    detector = model.detector or Detector("elbo", ELBO_SAMPLES, seed)
+    name, unit = SCORES_SHOWN[detector.score]
+    drawn_by = f", from {detector.samples} draws of z" if detector.score in ("elbo", "log_likelihood") else ""
+    several = labels is not None and len(np.unique(labels)) <= MOST_GROUPS
     yield drawn(
-        plot.score_histogram(scores, xlabel="ELBO, nats per row (lower is more abnormal)"),
+        plot.score_histogram(
+            model.score(rows, detector),
+            detector.threshold,
+            labels if several else None,
+            xlabel=f"{name}{unit} (lower is more abnormal)",
+        ),
         "Scores",
-        f"ELBO of each row, the mean over {ELBO_SAMPLES} draws of z.",
+        f"{name} of each row{drawn_by}.",
     )
 
 

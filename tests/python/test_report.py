@@ -168,6 +168,30 @@ def test_many_rows_columns_and_epochs_stay_readable():
     assert len([row for row in page.rows if len(row) == 7]) == 1 + report.EPOCHS_LISTED
 
 
+def test_a_detector_is_what_scores_show():
+    model = fv.Model(fv.Config(input_shape=4, latent=1))
+    x = RNG.random((50, 4))
+    plain = report.render(model, x=x)
+    assert "ELBO of each row, from 10 draws of z." in plain
+    assert ["detector", "none"] in Page(plain).rows
+    model.detector = fv.Detector("reconstruction", threshold=float(np.median(model.score(x, "reconstruction"))))
+    page = Page(report.render(model, x=x, labels=["a", "b"] * 25))
+    assert "minus the mean squared error of each row." in page.text
+    assert ["detector", repr(model.detector)] in page.rows
+
+
+def test_columns_of_a_table_have_names_and_categories():
+    columns = [fv.Column("age", 40, 10), fv.Column("pet", categories=("cat", "dog")), fv.Column("<b>")]
+    config = fv.Config(input_shape=3, hidden=(4,), latent=1, likelihood="gaussian", columns=columns)
+    model = fv.Model(config)
+    x = np.column_stack((RNG.normal(40, 10, 30), np.repeat([0, 1], 15), RNG.random(30)))
+    page = Page(report.render(model, x=x))
+    assert ["input", "3 columns, read as 4 values"] in page.rows
+    right = (model.reconstruct(x)[:, 1] == x[:, 1]).mean()
+    assert ["pet", f"{right:.1%} right"] in page.rows
+    assert {"age", "<b>"} <= {row[0] for row in page.rows if row}
+
+
 def test_wrong_rows_and_labels_leave_no_file(tmp_path):
     model = fv.Model(fv.Config(input_shape=4, latent=1))
     with pytest.raises(ValueError, match="the model reads 4 columns"):

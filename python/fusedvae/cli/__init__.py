@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fusedvae",
         description="Trains variational autoencoders and puts them to work: codes, scores, samples.",
-        epilog="Terms are nats per row: loss = reconstruction + beta KL, ELBO = -(reconstruction + KL).",
+        epilog="Terms are nats per row: loss = reconstruction + beta KL, ELBO = -(reconstruction + KL). "
+        "Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"fusedvae {fv.__version__} ({fv.backend()})")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -66,7 +66,7 @@ def _table(options: argparse.Namespace, table: dict[str, NDArray[Any]]) -> tuple
     labels = table[options.label] if options.label else None
     return (
         Dataset(
-            Path(options.data).name,
+            "stdin" if options.data == "-" else Path(options.data).name,
             raw[kept],
             None if held is None else raw[held],
             None if labels is None else labels[kept],
@@ -106,8 +106,8 @@ def _fit_table(
             every if every.categories else column
             for every, column in zip(words, tables.fit_columns(frame.iloc[kept], scale, options.impute), strict=True)
         )
-    except ValueError as error:
-        raise ValueError(f"{options.data}: {error}".replace('impute="median"', "--impute median")) from error
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{options.data}: {error}".replace('impute="median"', "--impute median")) from error
     return tables.raw_rows(frame, columns), columns
 
 

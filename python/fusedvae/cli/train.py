@@ -26,7 +26,7 @@ from .terminal import INTERRUPTED, STDOUT, UsageError, check_output, note, print
 def add(commands: Any) -> None:
     """Adds the command's arguments."""
     command = add_command(commands, "train", run, "train a model and save it")
-    command.add_argument("data", metavar="DATA", help=DATA_HELP)
+    command.add_argument("data", metavar="DATA", help=f"{DATA_HELP}, or - for CSV on stdin")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model, a .safetensors file")
     command.add_argument("--report", type=Path, metavar="FILE", help="also one .html page of figures and pictures")
     add_data(command)

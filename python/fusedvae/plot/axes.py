@@ -34,6 +34,11 @@ def plain(ax: Axes) -> Axes:
     return ax
 
 
+def whole_ticks(axis: Any) -> None:
+    """At most seven ticks, at whole numbers, so that they do not touch where axes are small."""
+    axis.set_major_locator(require("matplotlib.ticker", "plot", "drawing a picture").MaxNLocator(6, integer=True))
+
+
 def count_rows(count: int) -> str:
     """The number in words: 1 row, 2 rows."""
     return f"{count} row{'' if count == 1 else 's'}"

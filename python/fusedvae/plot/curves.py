@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from .._readers import require
-from .axes import COLOURS, as_labels, axes_for, count_rows, plain, word
+from .axes import COLOURS, as_labels, axes_for, count_rows, plain, whole_ticks, word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +46,7 @@ def training_curves(
             ax.plot(epochs, held_out, color=colour, linestyle="--", label=f"{_SHOWN[name]}, held out", **style)
     ax.set_xlabel("epoch")
     ax.set_ylabel(f"{_SHOWN[names[0]] if len(names) == 1 else 'losses'}, nats per row")
-    ax.xaxis.set_major_locator(require("matplotlib.ticker", "plot", "drawing a picture").MaxNLocator(integer=True))
+    whole_ticks(ax.xaxis)
     ax.legend()
     return plain(ax)
 
@@ -56,11 +55,13 @@ def score_histogram(
     scores: Any,
     threshold: float | None = None,
     labels: Any = None,
-    bins: int = 50,
+    bins: int | None = None,
     xlabel: str = "score, nats per row (lower is more abnormal)",
     ax: Axes | None = None,
 ) -> Axes:
     """Counts of scores (n,), one outline for each of labels (n,), and the threshold as a line.
+
+    bins: how many; None: as the rows allow, 10 to 50 (twice the cube root of their number, Rice's rule).
 
     Far outliers would leave one bar for all the rest: bins end five interquartile ranges beyond the quartiles, the rows
     beyond them count in the last bins, and the axis says how many they are. ValueError for scores that are not finite,
@@ -83,7 +84,8 @@ def score_histogram(
     high = min(values.max(), third + 5 * (third - first))
     if threshold is not None and values.min() < threshold <= low:
         low = threshold - 0.05 * (high - threshold)  # rows below the threshold count in a bin below it
-    edges = np.linspace(low, high if high > low else low + 1, _checks.integer("bins", bins, 1) + 1).tolist()
+    count = round(float(np.clip(2 * np.cbrt(len(values)), 10, 50))) if bins is None else bins
+    edges = np.linspace(low, high if high > low else low + 1, _checks.integer("bins", count, 1) + 1).tolist()
     ax = axes_for(ax)
     for kind, colour in zip(kinds, COLOURS, strict=False):
         some = values[groups == kind]
@@ -99,4 +101,5 @@ def score_histogram(
     beyond = int((values < low).sum() + (values > high).sum())
     ax.set_xlabel(xlabel + (f"; {count_rows(beyond)} beyond the ends" if beyond else ""))
     ax.set_ylabel("rows")
+    whole_ticks(ax.yaxis)
     return plain(ax)
