@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from . import _frames
 from ._readers import csv_frames, csv_layout, require
+from ._sources import first_of, is_array
 
 # A block's size in memory, were its values float64; twice as much is not faster.
 BLOCK_BYTES = 8 << 20
@@ -78,27 +79,6 @@ def blocks_of(source: Any, columns: list[str] | None) -> Iterator[Block]:
                 yield from _tables(f"batch {i}", [first], columns)
             else:
                 yield from _arrays(f"batch {i}", np.asarray(first), columns)
-
-
-def is_array(x: Any) -> bool:
-    """Whether x is one array, rather than an iterable of batches; lists of numbers are, lists of arrays are not."""
-    if isinstance(x, (list, tuple)):
-        return not (x and (hasattr(x[0], "shape") and len(x[0].shape) > 1))
-    return hasattr(x, "__array__") or hasattr(x, "to_numpy") or hasattr(x, "__dlpack__") or not hasattr(x, "__iter__")
-
-
-def first_of(batch: Any, name: str) -> Any:
-    """The rows of a batch: itself, or the first of a tuple or list (rows, labels)."""
-    if isinstance(batch, Mapping):
-        raise TypeError(
-            f"{name} is a dict with {_frames.listed([str(key) for key in batch])}; give batches of rows alone, "
-            "or tuples that begin with them: a DataLoader's collate_fn can choose"
-        )
-    if isinstance(batch, (list, tuple)):
-        if not batch:
-            raise ValueError(f"{name} is empty")
-        return batch[0]
-    return batch
 
 
 def _rows_of(width: int) -> int:
