@@ -55,8 +55,8 @@ class Checkpoint(Callback):
         self._saved_step: int | None = None
 
     def on_train_begin(self, trainer: Trainer, progress: Progress) -> None:
-        _checks.target(self._name(trainer.epoch))
-        self._saved_step = trainer.global_step
+        name = _checks.target(self._name(trainer.epoch))
+        self._saved_step = trainer.global_step if os.path.exists(name) else None
         self._written = []
         if self.keep is not None:
             epochs = range(1, trainer.epoch + 1)
