@@ -9,8 +9,8 @@ from pathlib import Path
 import fusedvae as fv
 import numpy as np
 import pytest
-from fusedvae import _blocks
-from fusedvae.data import spool
+from fusedvae import _blocks, _readers, _spool
+from fusedvae.data import load, spool
 
 NAMES = [f"c{j}" for j in range(12)]
 
@@ -479,3 +479,43 @@ def test_a_spooled_run_resumes_to_the_bit(make_model, x, same_bits, tmp_path):
 def test_files_that_are_not_there(make_model):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         fv.Trainer(make_model()).fit("nowhere.parquet", epochs=1)
+
+
+# ---- data.load
+
+
+def test_large_tables_stay_on_disk(tmp_path, x, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(x, columns=NAMES).assign(kind=["even", "odd"] * 45, note="text")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    small = load(tmp_path / "t.csv", label="kind", drop=["note"])
+    for module in (_readers, _spool):
+        monkeypatch.setattr(module, "MAP_BYTES", 100)
+    large = load(tmp_path / "t.csv", label="kind", drop=["note"], test_fraction=0.2)
+    assert isinstance(large.train, np.memmap)
+    np.testing.assert_array_equal(np.r_[large.train, large.test], x)
+    assert large.labels.tolist() == ["even", "odd"] * 36
+    assert small.labels.dtype == large.labels.dtype
+    with pytest.raises(ValueError, match=r"not numeric: 'note'"):
+        load(tmp_path / "t.csv", label="kind")
+    with pytest.raises(ValueError, match=r"no column 'sort'; its columns are 'c0'"):
+        load(tmp_path / "t.csv", label="sort")
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_folders_of_tables(tmp_path, x):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for i, part in enumerate(np.split(x, 3)):
+        table = arrow_table(part).append_column("kind", pyarrow.array(np.arange(30) + 30 * i))
+        parquet.write_table(table, tmp_path / f"part-{i}.parquet")
+    data = load(tmp_path, label="kind", test_fraction=0)
+    np.testing.assert_array_equal(data.train, x)
+    np.testing.assert_array_equal(data.labels, np.arange(90))
+
+
+def test_arrow_files(tmp_path, x):
+    data = load(write_feather(tmp_path / "t.arrow", x), test_fraction=0.5)
+    assert not isinstance(data.train, np.memmap)
+    assert len(data.train) == len(data.test) == 45
+    np.testing.assert_array_equal(np.sort(np.r_[data.train, data.test], axis=0), np.sort(x, axis=0))
