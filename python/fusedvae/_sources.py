@@ -34,8 +34,8 @@ def opened_whole(x: Any) -> Any:
 
 def is_array(x: Any) -> bool:
     """Whether x is one array or table, rather than an iterable of batches; a list of matrices is such an iterable."""
-    if isinstance(x, (list, tuple)):
-        return not (x and len(getattr(x[0], "shape", ())) > 1)
+    if isinstance(x, (list, tuple)):  # (rows, labels) is no tuple of batches
+        return isinstance(x, tuple) or not _begins_with_rows(x)
     known = any(hasattr(x, name) for name in ("__array__", "to_numpy", "__dlpack__", "nnz"))
     return known or is_table(x) or isinstance(x, (Mapping, bytes, bytearray, memoryview)) or not hasattr(x, "__iter__")
 
@@ -47,9 +47,11 @@ def first_of(batch: Any, name: str) -> Any:
             f"{name} is a dict with {listed([str(key) for key in batch])}; give batches of rows alone, "
             "or tuples that begin with them: a DataLoader's collate_fn can choose"
         )
-    if isinstance(batch, (list, tuple)) and not is_array(batch):
-        return batch[0]
-    return batch
+    return batch[0] if isinstance(batch, (list, tuple)) and _begins_with_rows(batch) else batch
+
+
+def _begins_with_rows(x: Sequence[Any]) -> bool:
+    return len(x) > 0 and len(getattr(x[0], "shape", ())) > 1
 
 
 class Batches:

@@ -476,6 +476,23 @@ def test_a_spooled_run_resumes_to_the_bit(make_model, x, same_bits, tmp_path):
     assert same_bits(resumed.model.parameters(), trained(make_model, x))
 
 
+@pytest.mark.parametrize(
+    ("data", "error", "words"),
+    [
+        ({"a": [1.0]}, TypeError, r"x is \{'a': \[1\.0\]\}, expected rows of numbers"),
+        (None, TypeError, "x is None, expected rows"),
+        ((np.zeros((3, 12)), np.zeros(3)), TypeError, r"x \(tuple\) does not convert"),
+        (iter(np.zeros((3, 12))), ValueError, r"batch 0 of x has shape \(12,\)"),
+        (type("Dataset", (), {"__getitem__": lambda self, i: np.zeros(12)[i:]})(), TypeError, "DataLoader"),
+    ],
+)
+def test_what_is_no_data(data, error: type[Exception], words: str, make_model):
+    trainer = fv.Trainer(make_model())
+    with pytest.raises(error, match=words):
+        trainer.fit(data, epochs=1)
+    assert trainer.global_step == 0
+
+
 def test_files_that_are_not_there(make_model):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         fv.Trainer(make_model()).fit("nowhere.parquet", epochs=1)
