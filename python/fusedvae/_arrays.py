@@ -88,9 +88,14 @@ def _as_ndarray(x: Any, name: str) -> NDArray[Any]:
         return np.asarray(x)
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise TypeError(f"{name} is a sparse matrix, which this version does not read; pass {name}.toarray()")
+    if _frames.is_table(x):
+        return _of_table(x, name)
+    if hasattr(x, "__getitem__") and not hasattr(x, "__iter__") and not hasattr(x, "__array__"):
+        raise TypeError(
+            f"{name} ({type(x).__name__}) gives single rows by their index; pass its array or tensor, "
+            f"or batches: torch.utils.data.DataLoader({name}, batch_size=128)"
+        )
     try:
-        if _frames.is_table(x):
-            return _of_table(x, name)
         if hasattr(x, "to_numpy"):
             return np.asarray(x.to_numpy())
         if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
@@ -108,6 +113,8 @@ def _of_table(table: Any, name: str) -> NDArray[Any]:
 
 
 def _as_matrix(array: NDArray[Any], shape: tuple[int, ...], name: str, mapped: bool) -> NDArray[Any]:
+    if array.dtype == object and array.ndim == 0:
+        raise TypeError(f"{name} is {array.item()!r:.60}, expected rows of numbers, such as a NumPy array (n, D)")
     width = int(np.prod(shape, dtype=np.int64))
     if array.shape[1:] != shape and not (array.ndim == 2 and array.shape[1] == width):
         raise ValueError(f"{name} has shape {array.shape}; {_expected(array, shape, width, name)}")

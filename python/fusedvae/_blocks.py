@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from . import _frames
 from ._readers import csv_frames, csv_layout, require
+from ._sources import first_of, is_array
 
 # A block's size in memory, were its values float64; twice as much is not faster.
 BLOCK_BYTES = 8 << 20
 # What Parquet reads ahead of a block, in each column.
 BUFFER_BYTES = 1 << 18
+NPY = b"\x93NUMPY"
 SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv", ".txt", ".npy")
 
 
@@ -80,27 +82,6 @@ def blocks_of(source: Any, columns: list[str] | None) -> Iterator[Block]:
                 yield from _arrays(f"batch {i}", np.asarray(first), columns)
 
 
-def is_array(x: Any) -> bool:
-    """Whether x is one array, rather than an iterable of batches; lists of numbers are, lists of arrays are not."""
-    if isinstance(x, (list, tuple)):
-        return not (x and (hasattr(x[0], "shape") and len(x[0].shape) > 1))
-    return hasattr(x, "__array__") or hasattr(x, "to_numpy") or hasattr(x, "__dlpack__") or not hasattr(x, "__iter__")
-
-
-def first_of(batch: Any, name: str) -> Any:
-    """The rows of a batch: itself, or the first of a tuple or list (rows, labels)."""
-    if isinstance(batch, Mapping):
-        raise TypeError(
-            f"{name} is a dict with {_frames.listed([str(key) for key in batch])}; give batches of rows alone, "
-            "or tuples that begin with them: a DataLoader's collate_fn can choose"
-        )
-    if isinstance(batch, (list, tuple)):
-        if not batch:
-            raise ValueError(f"{name} is empty")
-        return batch[0]
-    return batch
-
-
 def _rows_of(width: int) -> int:
     return max(1, BLOCK_BYTES // (8 * max(1, width)))
 
@@ -135,33 +116,40 @@ def _tables(name: str, tables: Iterable[Any], columns: list[str] | None) -> Iter
 
 
 def _files(paths: list[Path], columns: list[str] | None) -> Iterator[Block]:
-    for path in paths:
-        if not path.is_dir():
-            yield from _file(path, columns)
-            continue
-        relative = sorted(one.relative_to(path) for one in path.rglob("*") if one.suffix.lower() in SUFFIXES)
-        found = [path / one for one in relative if not any(part.startswith((".", "_")) for part in one.parts)]
-        if not found:
-            raise ValueError(f"{path} holds no tables ({', '.join(SUFFIXES)})")
-        for one in found:
-            yield from _file(one, columns)
+    for path in (file for one in paths for file in files_in(one)):
+        if _head(path) == NPY:
+            yield from _arrays(str(path), np.load(path, mmap_mode="r", allow_pickle=False), columns)
+        else:
+            yield from _tables(str(path), tables_of(path, columns), columns)
 
 
-def _file(path: Path, columns: list[str] | None) -> Iterator[Block]:
-    with open(path, "rb") as file:
-        head = file.read(6)
-    if head.startswith(b"\x93NUMPY"):
-        yield from _arrays(str(path), np.load(path, mmap_mode="r", allow_pickle=False), columns)
-    elif head.startswith(b"PAR1"):
-        yield from _tables(str(path), _arrow_errors(path, _parquet(path, columns)), columns)
-    elif head == b"ARROW1":
-        yield from _tables(str(path), _arrow_errors(path, _ipc(path)), columns)
-    elif path.suffix.lower() in (".csv", ".tsv", ".txt"):
+def files_in(path: Path) -> list[Path]:
+    """The file, or those of a folder and its subfolders that are tables by their names, sorted; none that is hidden."""
+    if not path.is_dir():
+        return [path]
+    relative = sorted(one.relative_to(path) for one in path.rglob("*") if one.suffix.lower() in SUFFIXES)
+    found = [path / one for one in relative if not any(part.startswith((".", "_")) for part in one.parts)]
+    if not found:
+        raise ValueError(f"{path} holds no tables ({', '.join(SUFFIXES)})")
+    return found
+
+
+def tables_of(path: Path, columns: list[str] | None = None) -> Iterator[Any]:
+    """A Parquet, Arrow or CSV file block by block, as RecordBatches or DataFrames of `columns`, or more."""
+    head = _head(path)
+    if head.startswith(b"PAR1"):
+        return _arrow_errors(path, _parquet(path, columns))
+    if head == b"ARROW1":
+        return _arrow_errors(path, _ipc(path))
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         delimiter, header, names = csv_layout(path)
-        frames = csv_frames(path, delimiter, header, names, _rows_of(len(names)))
-        yield from _tables(str(path), frames, columns)
-    else:
-        raise ValueError(f"{path} is of no kind that is read in blocks: Parquet, Arrow, CSV or .npy")
+        return csv_frames(path, delimiter, header, names, _rows_of(len(names)))
+    raise ValueError(f"{path} is of no kind that is read in blocks: Parquet, Arrow, CSV or .npy")
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(6)
 
 
 def _parquet(path: Path, columns: list[str] | None) -> Iterator[Any]:

@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks
-from ._blocks import Block, blocks_of
+from ._blocks import Block, blocks_of, files_in, tables_of
+from ._frames import columns_of, listed
+from ._readers import MAP_BYTES, Rows
 
 DTYPES = ("float32", "float64", "float16", "uint8", "bool")
 
@@ -79,6 +81,22 @@ def spool(
         return np.load(name, mmap_mode="r")  # type: ignore[no-any-return]
     with tempfile.TemporaryFile(dir=_cache() if folder is None else folder) as file:  # nameless: a crash leaves nothing
         return _write(file, blocks, target, keep)
+
+
+def read_tables(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> Rows:
+    """Tables block by block: their numbers, as a memory map where they are many, and the label's column."""
+    files = files_in(path)
+    names = [name for name, _ in columns_of(next(iter(tables_of(files[0]))))]
+    chosen = [] if label is None else [label]
+    if absent := [name for name in (*drop, *chosen) if name not in names]:
+        raise ValueError(f"{path} has no column {absent[0]!r}; its columns are {listed(names)}")
+    x: NDArray[Any] = spool(path, columns=[name for name in names if name not in (*drop, label)])
+    if x.nbytes <= MAP_BYTES:
+        x = np.array(x)
+    if label is None:
+        return Rows(x)
+    tables = (dict(columns_of(table)) for file in files for table in tables_of(file, chosen))
+    return Rows(x, np.concatenate([np.asarray(table[label]) for table in tables]))
 
 
 def _cache() -> Path:

@@ -34,6 +34,7 @@ class Progress(NamedTuple):
     batch: int
     """Batches done in this epoch, of `batches`."""
     batches: int
+    """0 where an iterable of batches does not say."""
     step: int
     learning_rate: float
     beta: float
@@ -94,8 +95,10 @@ AnyCallback = Callback | Handler | Any  # also plain objects with some of the me
 class Dispatcher:
     """Called by the engine for the events in `events`; calls the handlers of each and answers whether to stop."""
 
-    def __init__(self, trainer: Trainer, callbacks: Iterable[AnyCallback]) -> None:
+    def __init__(self, trainer: Trainer, callbacks: Iterable[AnyCallback], batches: int = 0) -> None:
+        """`batches` of an epoch, where the engine cannot know."""
         self._trainer = trainer
+        self._batches = batches
         self._handlers: list[list[Handler]] = [[] for _ in EVENTS]
         self._after: list[Callable[[Trainer, BaseException | None], Any]] = []
         for callback in callbacks:
@@ -111,7 +114,7 @@ class Dispatcher:
             trainer._stop_asked = False
         if self._handlers[event]:
             losses = [three and Losses(*three) for three in fields[7:]]
-            progress = Progress._make([*fields[:7], *losses])
+            progress = Progress._make([*fields[:3], fields[3] or self._batches, *fields[4:7], *losses])
             for handler in self._handlers[event]:
                 answer = handler(trainer, progress)
                 if isinstance(answer, (bool, np.bool_)) and answer:

@@ -55,12 +55,13 @@ class Checkpoint(Callback):
         self._saved_step: int | None = None
 
     def on_train_begin(self, trainer: Trainer, progress: Progress) -> None:
-        _checks.target(self._name(trainer.epoch))
-        self._saved_step = trainer.global_step
+        name = _checks.target(self._name(trainer.epoch))
+        self._saved_step = trainer.global_step if os.path.exists(name) else None
         self._written = []
         if self.keep is not None:
             epochs = range(1, trainer.epoch + 1)
             self._written = [name for name in map(self._name, epochs) if os.path.exists(name)]
+            self._delete_old()  # which a crash may have left
 
     def on_epoch_end(self, trainer: Trainer, progress: Progress) -> None:
         if trainer.epoch % self.every == 0:
@@ -83,9 +84,12 @@ class Checkpoint(Callback):
         name = self._name(trainer.epoch)
         trainer.save(name)
         self._saved_step = trainer.global_step
-        if self.keep is None:
-            return
-        self._written = [*(other for other in self._written if other != name), name]
+        if self.keep is not None:
+            self._written = [*(other for other in self._written if other != name), name]
+            self._delete_old()
+
+    def _delete_old(self) -> None:
+        assert self.keep is not None
         for old in self._written[: -self.keep]:
             if os.path.exists(old):
                 os.unlink(old)

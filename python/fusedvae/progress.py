@@ -41,24 +41,28 @@ class ProgressBar:
         if style == "rich":
             require("rich.progress", "progress", 'progress="rich"')
         self._bar: _Bar | None = None
-        self._first_step = 0
+        self._counts_steps = True
+        self._first = 0
         self._last_line = 0.0
         self._held_out = ""
 
     def on_train_begin(self, trainer: Any, progress: Any) -> None:
-        self._first_step = progress.step
+        self._counts_steps = progress.batches > 0  # an iterable may not say how many
+        self._first = progress.step if self._counts_steps else progress.epoch
         self._last_line = time.monotonic()
         notebook = _in_notebook() and self._file is sys.stderr
         if notebook or self._file.isatty():
-            steps = (progress.epochs - progress.epoch) * progress.batches - progress.batch
+            left, unit = progress.epochs - progress.epoch, " epochs"
+            if self._counts_steps:
+                left, unit = left * progress.batches - progress.batch, " steps"
             try:
-                self._bar = (_Rich if self._style == "rich" else _Tqdm)(steps, self._file, notebook)
+                self._bar = (_Rich if self._style == "rich" else _Tqdm)(left, unit, self._file, notebook)
             except ImportError:
                 return
 
     def on_tick(self, trainer: Any, progress: Any) -> None:
         if self._bar is not None:
-            self._bar.draw(progress.step - self._first_step, self._line(progress))
+            self._draw(progress)
 
     def on_epoch_end(self, trainer: Any, progress: Any) -> None:
         if progress.validation is not None:
@@ -66,7 +70,7 @@ class ProgressBar:
         last = progress.epoch + 1 >= progress.epochs
         if self._bar is not None:
             if last:
-                self._bar.draw(progress.step - self._first_step, self._line(progress))
+                self._draw(progress, 1)
         elif last or time.monotonic() - self._last_line >= LINE_INTERVAL:
             self._last_line = time.monotonic()
             print(self._line(progress), file=self._file, flush=True)
@@ -83,6 +87,11 @@ class ProgressBar:
             self._bar.close()
             self._bar = None
 
+    def _draw(self, progress: Any, finished: int = 0) -> None:
+        assert self._bar is not None
+        done = progress.step if self._counts_steps else progress.epoch + finished
+        self._bar.draw(done - self._first, self._line(progress))
+
     def _line(self, progress: Any) -> str:
         """The epoch, its means so far, and the latest held-out loss."""
         loss, reconstruction, kl = progress.train
@@ -91,7 +100,7 @@ class ProgressBar:
 
 
 class _Bar(Protocol):
-    def draw(self, steps: int, text: str) -> None: ...
+    def draw(self, done: int, text: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -99,17 +108,17 @@ class _Bar(Protocol):
 
 
 class _Tqdm:
-    def __init__(self, steps: int, file: TextIO, notebook: bool) -> None:
+    def __init__(self, total: int, unit: str, file: TextIO, notebook: bool) -> None:
         widgets = notebook and importlib.util.find_spec("ipywidgets") is not None
         module = importlib.import_module("tqdm.notebook" if widgets else "tqdm")
 
         class Bar(module.tqdm):  # type: ignore[misc, name-defined]
             monitor_interval = 0
 
-        self._bar = Bar(total=steps, file=file, unit=" steps", mininterval=0, dynamic_ncols=True, bar_format=BAR_FORMAT)
+        self._bar = Bar(total=total, file=file, unit=unit, mininterval=0, dynamic_ncols=True, bar_format=BAR_FORMAT)
 
-    def draw(self, steps: int, text: str) -> None:
-        self._bar.n = steps
+    def draw(self, done: int, text: str) -> None:
+        self._bar.n = done
         self._bar.set_description_str(text, refresh=False)
         self._bar.refresh()
 
@@ -118,7 +127,7 @@ class _Tqdm:
 
 
 class _Rich:
-    def __init__(self, steps: int, file: TextIO, notebook: bool) -> None:
+    def __init__(self, total: int, unit: str, file: TextIO, notebook: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -129,11 +138,11 @@ class _Rich:
             console=Console(file=None if notebook else file),
             auto_refresh=False,
         )
-        self._task = self._progress.add_task("", total=steps)
+        self._task = self._progress.add_task("", total=total)
         self._progress.start()
 
-    def draw(self, steps: int, text: str) -> None:
-        self._progress.update(self._task, completed=steps, description=text, refresh=True)
+    def draw(self, done: int, text: str) -> None:
+        self._progress.update(self._task, completed=done, description=text, refresh=True)
 
     def close(self) -> None:
         self._progress.stop()

@@ -501,6 +501,22 @@ def test_rich_draws_on_a_terminal(make_trainer, noisy):
     assert "100%" in out.getvalue() or "━" in out.getvalue()
 
 
+@pytest.mark.parametrize("style", ["tqdm", "rich"])
+def test_bars_count_epochs_where_batches_are_unknown(style: str, make_trainer, noisy):
+    pytest.importorskip(style)
+    out = Terminal()
+
+    class Unsized:
+        def __iter__(self):
+            return iter(np.split(noisy[0], 4))
+
+    make_trainer().fit(Unsized(), epochs=3, callbacks=[progress.ProgressBar(out, style=style)])
+    assert "epoch 3/3" in out.getvalue()
+    if style == "tqdm":
+        assert "100%" in out.getvalue().split("\r")[-1]
+        assert " epochs/s" in out.getvalue()
+
+
 def test_a_bar_is_closed_after_an_exception(make_trainer, noisy):
     pytest.importorskip("rich")
 
