@@ -191,14 +191,15 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         validate_data(self, X, reset=reset, skip_check_array=True)
         return X
 
-    def _like_fitted(self, rows: NDArray[Any]) -> Any:
-        """Raw rows in the form that was fitted: an array, or a DataFrame."""
-        return tables.to_frame(rows, self.columns_) if self._names else rows
+    def _like_fitted(self, rows: NDArray[Any], index: Any = None) -> Any:
+        """Raw rows in the form that was fitted: an array, or a DataFrame with that index."""
+        return tables.to_frame(rows, self.columns_, index) if self._names else rows
 
     @property
     def _names(self) -> list[str]:
         """The columns' names; none where the fitted rows were an array."""
-        return [column.name for column in self.columns_ if column.name]
+        names = [column.name for column in self.columns_]
+        return names if any(names) else []
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model file, which `load` and every other program of the engine read; errors as `Model.save`'s."""

@@ -124,7 +124,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
         Numbers come in the units of the fitted rows, categories as the likeliest one; a Bernoulli's are probabilities.
         """
         check_is_fitted(self, "model_")
-        return self._like_fitted(self.model_.decode(check_array(X, dtype=np.float32, estimator=self)))
+        codes = check_array(X, dtype=np.float32, estimator=self)
+        return self._like_fitted(self.model_.decode(codes), getattr(X, "index", None))
 
     def score_samples(self, X: Any) -> Doubles:
         """Importance-weighted estimate of log p(x) from `samples` draws: X (n, R) -> (n,) nats, higher is likelier.
