@@ -67,7 +67,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "latent": [POSITIVE],
-        "hidden": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "hidden": [POSITIVE, "array-like"],
         "likelihood": [StrOptions({"auto", "bernoulli", "gaussian"}), Bernoulli, Gaussian],
         "variance": [StrOptions(set(VARIANCES))],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -140,18 +140,18 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _columns(self, X: Any) -> tuple[tuple[Column, ...], Bernoulli | Gaussian]:
         """The columns of X and the likelihood that "auto" stands for.
 
-        By X's type and not by its values, so that one fold of the data is not read otherwise than another.
+        By X's types and not by its values, so that one fold of the data is not read otherwise than another.
         """
-        likelihood = self.likelihood
+        likelihood: Any = self.likelihood
         image = not tables.is_frame(X) and X.dtype.kind in "bu"
-        if likelihood == "bernoulli" or (likelihood == "auto" and image):
-            likelihood = Bernoulli()
-        elif isinstance(likelihood, str):
-            likelihood = Gaussian(variance=self.variance)
-        if isinstance(likelihood, Bernoulli):
-            # uint8 and bool rows are fractions by the engine's uint8_scale; whatever else must lie in [0, 1].
-            return () if image else tables.fit_columns(X, None, self.impute), likelihood
-        return tables.fit_columns(X, self.scale, self.impute), likelihood
+        if likelihood == "auto":
+            likelihood = "bernoulli" if image or tables.is_categorical(X) else "gaussian"
+        if isinstance(likelihood, str):
+            likelihood = Bernoulli() if likelihood == "bernoulli" else Gaussian(variance=self.variance)
+        if isinstance(likelihood, Gaussian):
+            return tables.fit_columns(X, self.scale, self.impute), likelihood
+        # uint8 and bool rows are fractions by the engine's uint8_scale; whatever else must lie in [0, 1].
+        return () if image else tables.fit_columns(X, None, self.impute), likelihood
 
     def _new_trainer(self, schedule: Cosine | None = None) -> Trainer:
         return Trainer(

@@ -28,8 +28,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
 
     - latent: width Z of the code; hidden: widths of the encoder's hidden layers, which the decoder mirrors; activation:
       of those layers
-    - likelihood: "auto" is "bernoulli" for arrays of uint8 (images, read as fractions of 255) and bool, else
-      "gaussian"; "bernoulli" reads numbers in [0, 1]; `Bernoulli()` and `Gaussian(...)` are taken too
+    - likelihood: "auto" is "bernoulli" for arrays of uint8 (images, read as fractions of 255) and bool and for
+      DataFrames of nothing but categories, else "gaussian"; "bernoulli" reads numbers in [0, 1]; `Bernoulli()` and
+      `Gaussian(...)` are taken too
     - variance: of "gaussian", "fixed", "feature" or "element"; a learned one begins where `init_variance` puts it, so
       that the code is in use from the start
     - scale: of a Gaussian's columns, "standard", "robust" or None; impute: what stands for missing values, "mean",

@@ -104,6 +104,11 @@ def is_frame(x: Any) -> bool:
     return hasattr(x, "iloc") and hasattr(x, "columns")
 
 
+def is_categorical(x: Any) -> bool:
+    """Whether x is a DataFrame whose columns all hold categories."""
+    return is_frame(x) and all(_categories(x.iloc[:, j]) for j in range(x.shape[1]))
+
+
 def check_values(raw: NDArray[Any], columns: Sequence[Column], nan_allowed: bool) -> None:
     """ValueError, beginning in scikit-learn's words, for infinity and, unless allowed, NaN; it names the column."""
     if raw.dtype.kind != "f" or np.isfinite(np.einsum("nj,nj->", raw, raw, dtype=np.float64)):
@@ -178,7 +183,8 @@ def _statistics(raw: NDArray[Any], numbers: NDArray[np.bool_], scale: str | None
         preprocessing = require("sklearn.preprocessing", "sklearn", "scaling columns")
         values = raw if numbers.all() else raw[:, numbers]
         standard = preprocessing.StandardScaler()
-        for start in range(0, len(values), block := max(1, BLOCK // values.shape[1])):
+        block = max(1, BLOCK // values.shape[1])
+        for start in range(0, len(values), block):
             standard.partial_fit(values[start : start + block])
         shifts[numbers], scales[numbers] = standard.mean_, standard.scale_
         if scale == "robust":

@@ -253,6 +253,17 @@ def test_frames_of_every_kind_of_column(mixed):
     assert np.isfinite(vae.transform(drawn)).all()  # what it makes, it reads
 
 
+def test_tables_of_categories_alone(mixed):
+    vae = fv.VAE(latent=2).fit(mixed[["colour", "strong"]])
+    assert vae.model_.config.likelihood == fv.Bernoulli()
+    scores = vae.score_samples(mixed[["colour", "strong"]])
+    common, rare = mixed.groupby(["colour", "strong"]).size().sort_values().index[[-1, 0]]
+    is_common = (mixed["colour"] == common[0]) & (mixed["strong"] == common[1])
+    is_rare = (mixed["colour"] == rare[0]) & (mixed["strong"] == rare[1])
+    assert scores[is_common].min() > scores[is_rare].max()
+    assert vae.score_samples(mixed[["colour", "strong"]]).max() < 0  # log-probabilities
+
+
 def test_missing_values(mixed):
     with pytest.raises(ValueError, match=r"Input X contains NaN: column 'hue' \(first in row 0\).*impute"):
         fv.VAE().fit(mixed)
