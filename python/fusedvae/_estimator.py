@@ -93,26 +93,33 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """
         with self._all_or_nothing():
             rows = self._learn(X)
-            seen, held_out = rows, None
-            if self.early_stopping:
-                seen, held_out = train_test_split(
-                    rows, test_size=self.validation_fraction, random_state=self._seed_of(self.random_state)
-                )
-            batches = math.ceil(len(seen) / self.batch_size)
-            epochs = self.epochs or max(LEAST_EPOCHS, math.ceil(STEPS / batches))
-            self._train(self._new_trainer(Cosine(epochs * batches)), seen, epochs, held_out)
+            trainer = self._trained(self.model_, rows, bool(self.verbose))
+            self.history_, self.n_iter_ = trainer.history, trainer.epoch
             self._finish(rows)
         return self
 
-    def _train(self, trainer: Trainer, rows: NDArray[Any], epochs: int, held_out: NDArray[Any] | None = None) -> None:
-        try:
-            trainer.fit(
-                rows, epochs, validation_data=held_out, callbacks=self._callbacks(), progress=bool(self.verbose)
-            )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=3)  # as scikit-learn's MLPClassifier
-        self.history_ = trainer.history
-        self.n_iter_ = trainer.epoch
+    def _trained(self, model: Model, rows: NDArray[Any], progress: bool = False) -> Trainer:
+        """The trainer that has trained a new `model` on rows as the parameters say."""
+        held_out, callbacks = None, []
+        if self.early_stopping:
+            from .stopping import EarlyStopping
+
+            seed = self._seed_of(self.random_state)
+            rows, held_out = train_test_split(rows, test_size=self.validation_fraction, random_state=seed)
+            callbacks = [EarlyStopping(patience=self.patience)]
+        batches = math.ceil(len(rows) / self.batch_size)
+        epochs = self.epochs or max(LEAST_EPOCHS, math.ceil(STEPS / batches))
+        self._start(model, rows)
+        trainer = self._new_trainer(model, Cosine(epochs * batches))
+        with interruptible():
+            trainer.fit(rows, epochs, validation_data=held_out, callbacks=callbacks, progress=progress)
+        return trainer
+
+    def _start(self, model: Model, rows: NDArray[Any]) -> None:
+        """Gives a learned variance its start."""
+        likelihood = model.config.likelihood
+        if isinstance(likelihood, Gaussian) and likelihood.variance != "fixed":
+            init_variance(model, rows)
 
     def _finish(self, rows: NDArray[Any]) -> None:
         """What a subclass derives from the trained model and all rows of the fit."""
@@ -132,10 +139,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         )
         self.model_ = Model(config, seed=self._seed_of(self.random_state))
         self._trainer: Trainer | None = None
-        rows = tables.raw_rows(X, self.columns_)
-        if isinstance(likelihood, Gaussian) and likelihood.variance != "fixed":
-            init_variance(self.model_, rows)
-        return rows
+        return tables.raw_rows(X, self.columns_)
 
     def _columns(self, X: Any) -> tuple[tuple[Column, ...], Bernoulli | Gaussian]:
         """The columns of X and the likelihood that "auto" stands for.
@@ -153,9 +157,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         # uint8 and bool rows are fractions by the engine's uint8_scale; whatever else must lie in [0, 1].
         return () if image else tables.fit_columns(X, None, self.impute), likelihood
 
-    def _new_trainer(self, schedule: Cosine | None = None) -> Trainer:
+    def _new_trainer(self, model: Model, schedule: Cosine | None = None) -> Trainer:
         return Trainer(
-            self.model_,
+            model,
             Adam(self.learning_rate),
             batch_size=self.batch_size,
             beta=self.beta,
@@ -163,13 +167,6 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             threads=self.threads,
             seed=self._seed_of(self.random_state),
         )
-
-    def _callbacks(self) -> list[Any]:
-        if not self.early_stopping:
-            return []
-        from .stopping import EarlyStopping
-
-        return [EarlyStopping(patience=self.patience)]
 
     def _rows(self, X: Any) -> NDArray[Any]:
         """X as the fitted model's raw rows."""
@@ -253,3 +250,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = super().__getstate__()
         state.pop("_trainer", None)  # a pickle is for serving; partial_fit begins again at zero moments
         return state
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C ends a training and becomes a warning, in the words of scikit-learn's MLPClassifier."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)

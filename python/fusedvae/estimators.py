@@ -14,7 +14,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from . import _checks
-from ._estimator import POSITIVE, Estimator
+from ._estimator import POSITIVE, Estimator, interruptible
 from .config import Bernoulli, Gaussian
 from .model import Doubles, Floats
 from .sampler import Sampler
@@ -108,10 +108,15 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
         Later rows are read by what the first learned. After `fit`, training goes on from its model; y is not used.
         """
         with self._all_or_nothing():
-            rows = self._rows(X) if hasattr(self, "model_") else self._learn(X)
-            trainer = getattr(self, "_trainer", None) or self._new_trainer()
-            self._train(trainer, rows, 1)
-            self._trainer = trainer
+            if hasattr(self, "model_"):
+                rows = self._rows(X)
+            else:
+                rows = self._learn(X)
+                self._start(self.model_, rows)
+            trainer = getattr(self, "_trainer", None) or self._new_trainer(self.model_)
+            with interruptible():
+                trainer.fit(rows, 1, progress=bool(self.verbose))
+            self._trainer, self.history_, self.n_iter_ = trainer, trainer.history, trainer.epoch
         return self
 
     def transform(self, X: Any) -> Floats:

@@ -346,11 +346,13 @@ def test_constant_columns(wine):
 
 
 def test_ctrl_c_keeps_the_model(wine, monkeypatch):
-    def interrupt(trainer, progress):
-        if progress.epoch == 3:
-            signal.raise_signal(signal.SIGINT)
+    fit = fv.Trainer.fit
 
-    monkeypatch.setattr(fv.VAE, "_callbacks", lambda self: [interrupt])
+    def interrupted(self, *arguments, **options):
+        options["callbacks"] = [lambda trainer, progress: progress.epoch == 3 and signal.raise_signal(signal.SIGINT)]
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(fv.Trainer, "fit", interrupted)
     vae = fv.VAE(epochs=1_000_000)
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         vae.fit(wine)
