@@ -67,7 +67,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "latent": [POSITIVE],
-        "hidden": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "hidden": [POSITIVE, "array-like"],
         "likelihood": [StrOptions({"auto", "bernoulli", "gaussian"}), Bernoulli, Gaussian],
         "variance": [StrOptions(set(VARIANCES))],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -93,26 +93,33 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """
         with self._all_or_nothing():
             rows = self._learn(X)
-            seen, held_out = rows, None
-            if self.early_stopping:
-                seen, held_out = train_test_split(
-                    rows, test_size=self.validation_fraction, random_state=self._seed_of(self.random_state)
-                )
-            batches = math.ceil(len(seen) / self.batch_size)
-            epochs = self.epochs or max(LEAST_EPOCHS, math.ceil(STEPS / batches))
-            self._train(self._new_trainer(Cosine(epochs * batches)), seen, epochs, held_out)
+            trainer = self._trained(self.model_, rows, bool(self.verbose))
+            self.history_, self.n_iter_ = trainer.history, trainer.epoch
             self._finish(rows)
         return self
 
-    def _train(self, trainer: Trainer, rows: NDArray[Any], epochs: int, held_out: NDArray[Any] | None = None) -> None:
-        try:
-            trainer.fit(
-                rows, epochs, validation_data=held_out, callbacks=self._callbacks(), progress=bool(self.verbose)
-            )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=3)  # as scikit-learn's MLPClassifier
-        self.history_ = trainer.history
-        self.n_iter_ = trainer.epoch
+    def _trained(self, model: Model, rows: NDArray[Any], progress: bool = False) -> Trainer:
+        """The trainer that has trained a new `model` on rows as the parameters say."""
+        held_out, callbacks = None, []
+        if self.early_stopping:
+            from .stopping import EarlyStopping
+
+            seed = self._seed_of(self.random_state)
+            rows, held_out = train_test_split(rows, test_size=self.validation_fraction, random_state=seed)
+            callbacks = [EarlyStopping(patience=self.patience)]
+        batches = math.ceil(len(rows) / self.batch_size)
+        epochs = self.epochs or max(LEAST_EPOCHS, math.ceil(STEPS / batches))
+        self._start(model, rows)
+        trainer = self._new_trainer(model, Cosine(epochs * batches))
+        with interruptible():
+            trainer.fit(rows, epochs, validation_data=held_out, callbacks=callbacks, progress=progress)
+        return trainer
+
+    def _start(self, model: Model, rows: NDArray[Any]) -> None:
+        """Gives a learned variance its start."""
+        likelihood = model.config.likelihood
+        if isinstance(likelihood, Gaussian) and likelihood.variance != "fixed":
+            init_variance(model, rows)
 
     def _finish(self, rows: NDArray[Any]) -> None:
         """What a subclass derives from the trained model and all rows of the fit."""
@@ -132,30 +139,27 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         )
         self.model_ = Model(config, seed=self._seed_of(self.random_state))
         self._trainer: Trainer | None = None
-        rows = tables.raw_rows(X, self.columns_)
-        if isinstance(likelihood, Gaussian) and likelihood.variance != "fixed":
-            init_variance(self.model_, rows)
-        return rows
+        return tables.raw_rows(X, self.columns_)
 
     def _columns(self, X: Any) -> tuple[tuple[Column, ...], Bernoulli | Gaussian]:
         """The columns of X and the likelihood that "auto" stands for.
 
-        By X's type and not by its values, so that one fold of the data is not read otherwise than another.
+        By X's types and not by its values, so that one fold of the data is not read otherwise than another.
         """
-        likelihood = self.likelihood
+        likelihood: Any = self.likelihood
         image = not tables.is_frame(X) and X.dtype.kind in "bu"
-        if likelihood == "bernoulli" or (likelihood == "auto" and image):
-            likelihood = Bernoulli()
-        elif isinstance(likelihood, str):
-            likelihood = Gaussian(variance=self.variance)
-        if isinstance(likelihood, Bernoulli):
-            # uint8 and bool rows are fractions by the engine's uint8_scale; whatever else must lie in [0, 1].
-            return () if image else tables.fit_columns(X, None, self.impute), likelihood
-        return tables.fit_columns(X, self.scale, self.impute), likelihood
+        if likelihood == "auto":
+            likelihood = "bernoulli" if image or tables.is_categorical(X) else "gaussian"
+        if isinstance(likelihood, str):
+            likelihood = Bernoulli() if likelihood == "bernoulli" else Gaussian(variance=self.variance)
+        if isinstance(likelihood, Gaussian):
+            return tables.fit_columns(X, self.scale, self.impute), likelihood
+        # uint8 and bool rows are fractions by the engine's uint8_scale; whatever else must lie in [0, 1].
+        return () if image else tables.fit_columns(X, None, self.impute), likelihood
 
-    def _new_trainer(self, schedule: Cosine | None = None) -> Trainer:
+    def _new_trainer(self, model: Model, schedule: Cosine | None = None) -> Trainer:
         return Trainer(
-            self.model_,
+            model,
             Adam(self.learning_rate),
             batch_size=self.batch_size,
             beta=self.beta,
@@ -163,13 +167,6 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             threads=self.threads,
             seed=self._seed_of(self.random_state),
         )
-
-    def _callbacks(self) -> list[Any]:
-        if not self.early_stopping:
-            return []
-        from .stopping import EarlyStopping
-
-        return [EarlyStopping(patience=self.patience)]
 
     def _rows(self, X: Any) -> NDArray[Any]:
         """X as the fitted model's raw rows."""
@@ -191,14 +188,15 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         validate_data(self, X, reset=reset, skip_check_array=True)
         return X
 
-    def _like_fitted(self, rows: NDArray[Any]) -> Any:
-        """Raw rows in the form that was fitted: an array, or a DataFrame."""
-        return tables.to_frame(rows, self.columns_) if self._names else rows
+    def _like_fitted(self, rows: NDArray[Any], index: Any = None) -> Any:
+        """Raw rows in the form that was fitted: an array, or a DataFrame with that index."""
+        return tables.to_frame(rows, self.columns_, index) if self._names else rows
 
     @property
     def _names(self) -> list[str]:
         """The columns' names; none where the fitted rows were an array."""
-        return [column.name for column in self.columns_ if column.name]
+        names = [column.name for column in self.columns_]
+        return names if any(names) else []
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model file, which `load` and every other program of the engine read; errors as `Model.save`'s."""
@@ -252,3 +250,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = super().__getstate__()
         state.pop("_trainer", None)  # a pickle is for serving; partial_fit begins again at zero moments
         return state
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C ends a training and becomes a warning, in the words of scikit-learn's MLPClassifier."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
+from sklearn.model_selection import KFold
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,6 +27,9 @@ from .model import Doubles, Model
 
 # A number that is imputed this often has settled; rows are tried in blocks, so that a wide table costs no square.
 IMPUTATIONS, BLOCK = 20, 256
+# The threshold of contamination="auto" is found by so many models, where there are not more rows than a model may come
+# to know one by one: then those it was trained on score better than new ones ever will.
+FOLDS, BY_HEART = 5, 10_000
 
 
 class Reason(NamedTuple):
@@ -50,9 +54,11 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
 
     Fit on normal rows and predict new ones, or fit on a mixture and read `fit_predict`.
 
-    - contamination: the share of the fitted rows that `predict` calls outliers, in (0, 0.5]; "auto" calls those
-      outliers whose score lies more than 2.5 deviations below the median, where a deviation is 1.4826 times the median
-      distance from it (Leys et al. 2013), of the scores below it alone because scores are skewed
+    - contamination: the share of the fitted rows that `predict` calls outliers, in (0, 0.5]; a model of few rows knows
+      them too well, so that new ones exceed that share. "auto" is made for new rows: up to 10 000 rows are scored by
+      five models, each trained without the fifth that it scores, and the threshold lies 2.5 deviations below the
+      median, where a deviation is 1.4826 times the median distance from it (Leys et al. 2013), of the scores below it
+      alone because scores are skewed
     - scoring: "elbo", "log_likelihood" (nats, from `samples` draws that are the same for every row), "reconstruction",
       "kl" or "mahalanobis"; see `Detector`
     - the others: see `VAE`
@@ -188,13 +194,28 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         return expected, best - self.model_.score(row)
 
     def _finish(self, rows: NDArray[Any]) -> None:
-        if self.scoring == "mahalanobis":
-            detector = Detector.of_codes(self.model_.encode(rows)[0])
+        detector = self._detector(self.model_, rows)
+        if isinstance(self.contamination, str):
+            self.offset_ = _fence(self._unseen_scores(rows))
         else:
-            detector = Detector(self.scoring, samples=self.samples)
-        scores, share = self.model_.score(rows, detector), self.contamination
-        self.offset_ = _fence(scores) if isinstance(share, str) else float(np.quantile(scores, share))
+            self.offset_ = float(np.quantile(self.model_.score(rows, detector), self.contamination))
         self.model_.detector = replace(detector, threshold=self.offset_)
+
+    def _detector(self, model: Model, rows: NDArray[Any]) -> Detector:
+        if self.scoring == "mahalanobis":
+            return Detector.of_codes(model.encode(rows)[0])
+        return Detector(self.scoring, samples=self.samples)
+
+    def _unseen_scores(self, rows: NDArray[Any]) -> Doubles:
+        """The score of each row by a model that was trained without it: what new rows of the same kind will have."""
+        if len(rows) > BY_HEART:
+            return self.model_.score(rows, self._detector(self.model_, rows))
+        scores = np.empty(len(rows))
+        for seen, unseen in KFold(min(FOLDS, len(rows)), shuffle=True, random_state=0).split(rows):
+            model = Model(self.model_.config, seed=self._seed_of(self.random_state))
+            self._trained(model, rows[seen])
+            scores[unseen] = model.score(rows[unseen], self._detector(model, rows[seen]))
+        return scores
 
     def _adopt(self, model: Model) -> None:
         detector = model.detector

@@ -14,7 +14,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from . import _checks
-from ._estimator import POSITIVE, Estimator
+from ._estimator import POSITIVE, Estimator, interruptible
 from .config import Bernoulli, Gaussian
 from .model import Doubles, Floats
 from .sampler import Sampler
@@ -28,8 +28,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
 
     - latent: width Z of the code; hidden: widths of the encoder's hidden layers, which the decoder mirrors; activation:
       of those layers
-    - likelihood: "auto" is "bernoulli" for arrays of uint8 (images, read as fractions of 255) and bool, else
-      "gaussian"; "bernoulli" reads numbers in [0, 1]; `Bernoulli()` and `Gaussian(...)` are taken too
+    - likelihood: "auto" is "bernoulli" for arrays of uint8 (images, read as fractions of 255) and bool and for
+      DataFrames of nothing but categories, else "gaussian"; "bernoulli" reads numbers in [0, 1]; `Bernoulli()` and
+      `Gaussian(...)` are taken too
     - variance: of "gaussian", "fixed", "feature" or "element"; a learned one begins where `init_variance` puts it, so
       that the code is in use from the start
     - scale: of a Gaussian's columns, "standard", "robust" or None; impute: what stands for missing values, "mean",
@@ -107,10 +108,15 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
         Later rows are read by what the first learned. After `fit`, training goes on from its model; y is not used.
         """
         with self._all_or_nothing():
-            rows = self._rows(X) if hasattr(self, "model_") else self._learn(X)
-            trainer = getattr(self, "_trainer", None) or self._new_trainer()
-            self._train(trainer, rows, 1)
-            self._trainer = trainer
+            if hasattr(self, "model_"):
+                rows = self._rows(X)
+            else:
+                rows = self._learn(X)
+                self._start(self.model_, rows)
+            trainer = getattr(self, "_trainer", None) or self._new_trainer(self.model_)
+            with interruptible():
+                trainer.fit(rows, 1, progress=bool(self.verbose))
+            self._trainer, self.history_, self.n_iter_ = trainer, trainer.history, trainer.epoch
         return self
 
     def transform(self, X: Any) -> Floats:
@@ -124,7 +130,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
         Numbers come in the units of the fitted rows, categories as the likeliest one; a Bernoulli's are probabilities.
         """
         check_is_fitted(self, "model_")
-        return self._like_fitted(self.model_.decode(check_array(X, dtype=np.float32, estimator=self)))
+        codes = check_array(X, dtype=np.float32, estimator=self)
+        return self._like_fitted(self.model_.decode(codes), getattr(X, "index", None))
 
     def score_samples(self, X: Any) -> Doubles:
         """Importance-weighted estimate of log p(x) from `samples` draws: X (n, R) -> (n,) nats, higher is likelier.

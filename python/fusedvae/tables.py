@@ -22,6 +22,8 @@ SCALES = ("standard", "robust")
 IMPUTES = ("mean", "median", "most_frequent")
 # The squares of larger numbers, and with them the columns' variances, are beyond float64.
 LARGEST = 1e150
+# Values whose statistics are taken at a time, so that a memory map is never copied whole.
+BLOCK = 1 << 24
 
 
 def fit_columns(x: Any, scale: str | None = "standard", impute: str | None = None) -> tuple[Column, ...]:
@@ -75,7 +77,7 @@ def raw_rows(x: Any, columns: Sequence[Column]) -> NDArray[Any]:
     return np.asarray(x)
 
 
-def to_frame(rows: NDArray[Any], columns: Sequence[Column]) -> Any:
+def to_frame(rows: NDArray[Any], columns: Sequence[Column], index: Any = None) -> Any:
     """Raw rows (n, R) as a pandas DataFrame: numbers, and categories as text of pandas' category type."""
     pandas = require("pandas", "data", "DataFrames")
     series = [
@@ -84,9 +86,7 @@ def to_frame(rows: NDArray[Any], columns: Sequence[Column]) -> Any:
         else pandas.Categorical.from_codes(np.rint(values).astype(int), list(column.categories))
         for column, values in zip(columns, rows.T, strict=True)
     ]
-    frame = pandas.DataFrame(dict(enumerate(series)))
-    frame.columns = [column.name for column in columns]
-    return frame
+    return pandas.DataFrame({column.name: values for column, values in zip(columns, series, strict=True)}, index=index)
 
 
 def labelled(values: NDArray[Any], names: Sequence[str], index: Any) -> Any:
@@ -102,6 +102,11 @@ def as_pandas(x: Any) -> Any:
 def is_frame(x: Any) -> bool:
     """Whether x is a pandas DataFrame."""
     return hasattr(x, "iloc") and hasattr(x, "columns")
+
+
+def is_categorical(x: Any) -> bool:
+    """Whether x is a DataFrame whose columns all hold categories."""
+    return is_frame(x) and all(_categories(x.iloc[:, j]) for j in range(x.shape[1]))
 
 
 def check_values(raw: NDArray[Any], columns: Sequence[Column], nan_allowed: bool) -> None:
@@ -177,7 +182,10 @@ def _statistics(raw: NDArray[Any], numbers: NDArray[np.bool_], scale: str | None
     if scale is not None and numbers.any():
         preprocessing = require("sklearn.preprocessing", "sklearn", "scaling columns")
         values = raw if numbers.all() else raw[:, numbers]
-        standard = preprocessing.StandardScaler().fit(values)
+        standard = preprocessing.StandardScaler()
+        block = max(1, BLOCK // values.shape[1])
+        for start in range(0, len(values), block):
+            standard.partial_fit(values[start : start + block])
         shifts[numbers], scales[numbers] = standard.mean_, standard.scale_
         if scale == "robust":
             robust = preprocessing.RobustScaler().fit(values)

@@ -131,6 +131,10 @@ def test_a_thresholder_may_stand_for_contamination(data):
             self.thresh_ = float(np.quantile(scores, 0.75))
             self.labels_ = (scores > self.thresh_).astype(int)
 
+        def eval(self, scores):  # what PyOD 3.0 calls
+            self.fit(scores)
+            return self.labels_
+
     detector = VAE(contamination=Thresholder(), epochs=2).fit(data[0])
     assert detector.labels_.sum() == 250
 
