@@ -17,6 +17,8 @@ from .callbacks import Callback, History, Losses, Progress
 from .columns import Column
 from .config import Bernoulli, Config, Gaussian
 from .detector import Detector
+from .diagnostics import CollapseReport, collapse_report
+from .initial import init_variance
 from .model import Model, load
 from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, LinearBeta, StepDecay
 from .sampler import Sampler
@@ -62,6 +64,7 @@ __all__ = [
     "BadFileError",
     "Bernoulli",
     "Callback",
+    "CollapseReport",
     "Column",
     "Config",
     "Constant",
@@ -81,7 +84,9 @@ __all__ = [
     "available_backends",
     "available_precisions",
     "backend",
+    "collapse_report",
     "get_num_threads",
+    "init_variance",
     "kernels",
     "load",
     "set_num_threads",
