@@ -19,7 +19,9 @@ from .config import Bernoulli, Config, Gaussian
 from .detector import Detector
 from .diagnostics import CollapseReport, collapse_report
 from .initial import init_variance
+from .mixture import Mixture
 from .model import Model, load
+from .neighbours import Neighbours
 from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, LinearBeta, StepDecay
 from .sampler import Sampler
 from .trainer import Trainer
@@ -75,7 +77,9 @@ __all__ = [
     "History",
     "LinearBeta",
     "Losses",
+    "Mixture",
     "Model",
+    "Neighbours",
     "NonFiniteError",
     "Progress",
     "Sampler",
