@@ -11,22 +11,48 @@ Terms are in nats per row, summed over features, constants included: loss = reco
 elbo = -(reconstruction + KL).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import _checks, _core, kernels
 from ._core import BadFileError, NonFiniteError
 from .callbacks import Callback, History, Losses, Progress
 from .columns import Column
 from .config import Bernoulli, Config, Gaussian
 from .detector import Detector
-from .diagnostics import CollapseReport, collapse_report
-from .initial import init_variance
-from .mixture import Mixture
 from .model import Model, load
-from .neighbours import Neighbours
 from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, LinearBeta, StepDecay
 from .sampler import Sampler
 from .trainer import Trainer
 
+if TYPE_CHECKING:
+    from .diagnostics import CollapseReport as CollapseReport
+    from .diagnostics import collapse_report as collapse_report
+    from .initial import init_variance as init_variance
+    from .mixture import Mixture as Mixture
+    from .neighbours import Neighbours as Neighbours
+
 __version__ = _core.version()
+
+# What not every program needs is imported when it is named: the names and their modules.
+_ON_DEMAND = {
+    "CollapseReport": "diagnostics",
+    "Mixture": "mixture",
+    "Neighbours": "neighbours",
+    "collapse_report": "diagnostics",
+    "init_variance": "initial",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_DEMAND})
 
 
 def set_num_threads(threads: int) -> None:

@@ -121,6 +121,14 @@ class Mixture:
         return f"Mixture({len(self.weights)} components of {self.means.shape[1]} dimensions)"
 
 
+def checked(mixture: Any, latent: int) -> None:
+    """TypeError for what is no mixture, ValueError for one of codes of another width."""
+    if not isinstance(mixture, Mixture):
+        raise TypeError(f"mixture must be a fusedvae.Mixture, not {type(mixture).__name__}")
+    if mixture.means.shape[1] != latent:
+        raise ValueError(f"mixture has {mixture.means.shape[1]} dimensions; the model's code {latent}")
+
+
 def _as_doubles(values: Any, name: str) -> Doubles:
     array = np.array(values, np.float64)
     if not np.isfinite(array).all():
