@@ -19,11 +19,7 @@ from .callbacks import Callback, History, Losses, Progress
 from .columns import Column
 from .config import Bernoulli, Config, Gaussian
 from .detector import Detector
-from .diagnostics import CollapseReport, collapse_report
-from .initial import init_variance
-from .mixture import Mixture
 from .model import Model, load
-from .neighbours import Neighbours
 from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, LinearBeta, StepDecay
 from .sampler import Sampler
 from .trainer import Trainer
@@ -32,9 +28,14 @@ if TYPE_CHECKING:
     from . import plot, report
     from .anomaly import AnomalyDetector as AnomalyDetector
     from .checkpoint import Checkpoint
+    from .diagnostics import CollapseReport as CollapseReport
+    from .diagnostics import collapse_report as collapse_report
     from .estimators import VAE as VAE
+    from .initial import init_variance as init_variance
     from .learning_rate import find_learning_rate
     from .loggers import CSVLogger, TensorBoard
+    from .mixture import Mixture as Mixture
+    from .neighbours import Neighbours as Neighbours
     from .stopping import EarlyStopping
 
 __version__ = _core.version()
@@ -44,10 +45,15 @@ _ON_DEMAND = {
     "AnomalyDetector": "anomaly",
     "CSVLogger": "loggers",
     "Checkpoint": "checkpoint",
+    "CollapseReport": "diagnostics",
     "EarlyStopping": "stopping",
+    "Mixture": "mixture",
+    "Neighbours": "neighbours",
     "TensorBoard": "loggers",
     "VAE": "estimators",
+    "collapse_report": "diagnostics",
     "find_learning_rate": "learning_rate",
+    "init_variance": "initial",
     "plot": "plot",
     "report": "report",
 }

@@ -18,6 +18,8 @@ from .model import Doubles, Model
 
 # Entries of a block of log-densities: 16 MiB in double precision, whatever the number of rows.
 BLOCK = 1 << 21
+# Dimensions that are printed.
+LINES = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +71,11 @@ class CollapseReport:
             f"  KL {self.total_kl:.3f}, mutual information {information:.3f} "
             f"(of {self.rows} rows: at most {math.log(self.rows):.3f}), aggregate KL {aggregate:.3f}",
         ]
-        for j in np.argsort(-self.kl, kind="stable"):
+        for j in np.argsort(-self.kl, kind="stable")[:LINES]:
             state = "" if self.active[j] else "  collapsed"
             lines.append(f"  z{j}: KL {self.kl[j]:.3f}, variance of the mean {self.variance[j]:.4f}{state}")
+        if len(self.kl) > LINES:
+            lines.append(f"  and {len(self.kl) - LINES} of smaller KL")
         return "\n".join(lines)
 
 
@@ -97,6 +101,8 @@ def collapse_report(
       z0: KL 0.000, variance of the mean 0.0000  collapsed
       z1: KL 0.000, variance of the mean 0.0000  collapsed
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
     _checks.integer("rows", rows, 2)
     _checks.number("threshold", threshold)
     _checks.seed(seed)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays
+from . import _arrays, _checks
 from .config import Gaussian
 from .encoding import encoded
 from .model import Model
@@ -35,6 +35,9 @@ def init_variance(model: Model, x: Any, seed: int = 0) -> float:
     >>> round(fv.init_variance(model, x), 4)
     0.0052
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+    _checks.seed(seed)
     likelihood = model.config.likelihood
     if not isinstance(likelihood, Gaussian) or likelihood.variance == "fixed":
         raise ValueError('the model learns no variance; give it likelihood=Gaussian("feature") or Gaussian("element")')

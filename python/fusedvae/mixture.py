@@ -109,8 +109,11 @@ class Mixture:
         edges = np.cumsum(self.weights)[:-1]
         quantiles = [NormalDist().inv_cdf(p) if 0 < p < 1 else np.copysign(np.inf, p - 0.5) for p in edges]
         chosen = np.searchsorted(quantiles, normals[:, -1])
-        steps = np.einsum("nij,nj->ni", self._roots[chosen], normals[:, :-1])
-        codes: Floats = (self.means[chosen] + temperature * steps).astype(np.float32)
+        codes = np.empty((n, latent), np.float32)
+        for k, (mean, root) in enumerate(zip(self.means, self._roots, strict=True)):
+            own = chosen == k
+            # Not a matrix product, whose last bits depend on how many rows there are.
+            codes[own] = mean + temperature * np.einsum("ij,nj->ni", root, normals[own, :-1])
         return codes
 
     def to_dict(self) -> dict[str, Doubles]:
@@ -119,6 +122,14 @@ class Mixture:
 
     def __repr__(self) -> str:
         return f"Mixture({len(self.weights)} components of {self.means.shape[1]} dimensions)"
+
+
+def checked(mixture: Any, latent: int) -> None:
+    """TypeError for what is no mixture, ValueError for one of codes of another width."""
+    if not isinstance(mixture, Mixture):
+        raise TypeError(f"mixture must be a fusedvae.Mixture, not {type(mixture).__name__}")
+    if mixture.means.shape[1] != latent:
+        raise ValueError(f"mixture has {mixture.means.shape[1]} dimensions; the model's code {latent}")
 
 
 def _as_doubles(values: Any, name: str) -> Doubles:

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _arrays, _checks, _core
-from .encoding import encoded
-from .mixture import Mixture
 from .model import Floats, Model
-from .neighbours import Neighbours, nearest
+
+if TYPE_CHECKING:  # each costs a millisecond that only those who use it should pay
+    from .mixture import Mixture
+    from .neighbours import Neighbours
 
 SOURCES = ("prior", "mixture")
 PATHS = ("linear", "spherical")
@@ -35,10 +36,10 @@ class Sampler:
     def __init__(self, model: Model, seed: int = 0, mixture: Mixture | None = None) -> None:
         if not isinstance(model, Model):
             raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
-        if mixture is not None and not isinstance(mixture, Mixture):
-            raise TypeError(f"mixture must be a fusedvae.Mixture, not {type(mixture).__name__}")
-        if mixture is not None and mixture.means.shape[1] != model.config.latent:
-            raise ValueError(f"mixture has {mixture.means.shape[1]} dimensions; the model's code {model.config.latent}")
+        if mixture is not None:
+            from .mixture import checked
+
+            checked(mixture, model.config.latent)
         self.model = model
         self.mixture = mixture
         self._seed = _checks.seed(seed)
@@ -55,6 +56,8 @@ class Sampler:
         >>> fv.Sampler(fv.Model(fv.Config(input_shape=6, latent=2))).fit_codes(x, components=3).mixture
         Mixture(3 components of 2 dimensions)
         """
+        from .mixture import Mixture
+
         mu, logvar = self.model.encode(x)
         noise = _core.sample_latent(self._seed, 0, len(mu), mu.shape[1], 1.0)
         self.mixture = Mixture.fit(mu + np.exp(0.5 * logvar) * noise, components, self._seed)
@@ -158,6 +161,9 @@ class Sampler:
         >>> sampler.nearest([[0.0, 0.0, 1.0]], np.eye(3))
         Neighbours(1 samples, median distance 0)
         """
+        from .encoding import encoded
+        from .neighbours import Neighbours, nearest
+
         config = self.model.config
         named = {"samples": samples, "x": x} | ({} if held_out is None else {"held_out": held_out})
         rows = {name: _arrays.as_rows(values, config.input_shape, name).array for name, values in named.items()}

@@ -86,6 +86,12 @@ def test_the_report_is_plain_values(make_model, x):
     assert plain["kl"] == report.kl.tolist()
 
 
+def test_a_wide_code_prints_a_few_lines():
+    text = repr(fv.collapse_report(linear_gaussian(np.zeros((40, 3)), np.ones(40)), standardised(9, 3)))
+    assert text.count("\n  z") == 32
+    assert text.endswith("and 8 of smaller KL")
+
+
 def test_report_refusals(make_model, x):
     with pytest.raises(ValueError, match="one row"):
         fv.collapse_report(make_model(), x[:1])
@@ -93,6 +99,9 @@ def test_report_refusals(make_model, x):
         fv.collapse_report(make_model(), x, rows=1)
     with pytest.raises(ValueError, match=r"x has shape \(90, 5\)"):
         fv.collapse_report(make_model(), x[:, :5])
+    for ask in (fv.collapse_report, fv.init_variance):
+        with pytest.raises(TypeError, match=r"model must be a fusedvae\.Model, not str"):
+            ask("model", x)
 
 
 # ---- the first variance ---------------------------------------------------------------------------------------------

@@ -102,6 +102,15 @@ def test_a_mixture_draws_its_moments():
     np.testing.assert_allclose(np.bincount(nearest) / n, WEIGHTS, atol=0.02)
 
 
+def test_a_mixtures_draws_do_not_depend_on_how_many_there_are():
+    rng = np.random.default_rng(0)
+    roots = np.tril(rng.standard_normal((5, 33, 33))) + 6 * np.eye(33)
+    mixture = fv.Mixture(np.full(5, 0.2), rng.standard_normal((5, 33)), roots @ roots.transpose(0, 2, 1))
+    whole = mixture.draw(200, seed=4)
+    for first, n in ((0, 1), (1, 2), (3, 16), (19, 181)):
+        np.testing.assert_array_equal(mixture.draw(n, seed=4, first=first), whole[first : first + n])
+
+
 def test_temperature_scales_a_mixtures_covariances():
     mixture = known_mixture()
     means, whole, half = (mixture.draw(100, temperature, seed=2) for temperature in (0.0, 1.0, 0.5))
