@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""Sphinx: `python -m sphinx -W --keep-going docs build/docs` builds these pages; a warning is an error."""
+
+import fusedvae
+
+project = "fusedvae"
+author = "the fusedvae developers"
+version = release = fusedvae.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinxarg.ext"]
+exclude_patterns = ["README.md"]
+html_theme = "furo"
+html_title = "fusedvae"
+html_copy_source = False
+
+myst_heading_anchors = 3
+
+# Names between single backticks in docstrings link to what they name.
+default_role = "py:obj"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+maximum_signature_line_length = 100
+
+
+def escape_stars(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Docstrings write shapes such as (n, *input_shape), where reStructuredText would begin emphasis."""
+    in_example = False
+    for i, line in enumerate(lines):
+        in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
+        if not in_example:
+            lines[i] = line.replace("*", r"\*")
+
+
+def setup(app: object) -> None:
+    app.connect("autodoc-process-docstring", escape_stars)
