@@ -213,10 +213,10 @@ def test_other_build_systems_find_the_engine(tmp_path):
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler")
-    flags = {
-        flag: subprocess.run([sys.executable, "-m", "fusedvae", flag], capture_output=True, text=True, check=True).stdout
-        for flag in ("--includes", "--libs", "--cmake-dir")
-    }
+    flags = {}
+    for flag in ("--includes", "--libs", "--cmake-dir"):
+        command = [sys.executable, "-m", "fusedvae", flag]
+        flags[flag] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert (Path(flags["--cmake-dir"].strip()) / "fusedvaeConfig.cmake").is_file()
     source = tmp_path / "version.c"
     source.write_text('#include <fusedvae/fusedvae.h>\n#include <stdio.h>\nint main(void) { puts(fvae_version()); }\n')
