@@ -28,8 +28,8 @@ class Detector:
     - "mahalanobis": minus the squared distance of the mean code from `latent_mean` (Z) in the metric
       `latent_precision` (Z, Z), the inverse of the codes' covariance
 
-    distance: this times half the squared norm of the row, in columns as the network reads them, is taken off. With the
-    standardised columns of a table, a score in nats is then the logarithm of a product of two experts (Hinton 2002), the
+    distance: this times half the squared norm of the row, in columns as the network reads them, is taken off. With a
+    table's standardised columns, a score in nats is then the logarithm of a product of two experts (Hinton 2002), the
     model and a normal distribution of independent columns; the second cannot learn a group of anomalies by heart.
 
     All are deterministic. threshold None: none chosen. ValueError for an unknown score and values out of range.
