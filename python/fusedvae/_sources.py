@@ -16,9 +16,10 @@ def opened(x: Any) -> Any:
     paths = x if isinstance(x, (list, tuple)) and x else [x]
     named = all(isinstance(path, (str, os.PathLike)) for path in paths)
     if named or hasattr(x, "scanner") or hasattr(x, "read_next_batch"):
-        from ._spool import spool
+        from ._spool import mapped, spool
 
-        return spool(x)
+        kept = mapped(paths[0]) if named and len(paths) == 1 else None
+        return spool(x) if kept is None else kept
     return x
 
 

@@ -83,6 +83,14 @@ def spool(
         return _write(file, blocks, target, keep)
 
 
+def mapped(path: str | os.PathLike[str]) -> NDArray[Any] | None:
+    """The memory map of a .npy file that training can read where it is, without another copy."""
+    if Path(path).suffix != ".npy" or not Path(path).is_file():
+        return None
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array if array.dtype.isnative and array.dtype.name in DTYPES and array.flags.c_contiguous else None
+
+
 def read_tables(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> Rows:
     """Tables block by block: their numbers, as a memory map where they are many, and the label's column."""
     files = files_in(path)

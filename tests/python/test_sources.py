@@ -466,6 +466,16 @@ def test_files_train_as_their_rows_do(make_model, x, same_bits, tmp_path, cache)
     assert [file for file in cache.rglob("*") if file.is_file()] == []
 
 
+def test_npy_files_are_not_copied(make_model, x, same_bits, tmp_path, monkeypatch):
+    path = write_npy(tmp_path / "x.npy", x)
+    write_npy(tmp_path / "other.npy", np.asfortranarray(x.astype(">f4")))
+    model = make_model()
+    fv.Trainer(model, batch_size=20).fit(tmp_path / "other.npy", epochs=2)
+    assert same_bits(model.parameters(), trained(make_model, x))
+    monkeypatch.setattr(_spool, "_write", None)
+    assert same_bits(trained(make_model, path), trained(make_model, x))
+
+
 def test_a_spooled_run_resumes_to_the_bit(make_model, x, same_bits, tmp_path):
     path = write_parquet(tmp_path / "t.parquet", x)
     trainer = fv.Trainer(make_model(), batch_size=20)
