@@ -70,10 +70,8 @@ def spool(
     blocks = blocks_of(source, None if columns is None else [*columns])
     if path is None:
         where = _cache() if folder is None else Path(folder)
-        with (
-            _named(f"a file in {where}"),
-            tempfile.TemporaryFile(dir=where) as file,
-        ):  # nameless: a crash leaves nothing
+        # It has no name, so that not even a crash leaves it.
+        with _named(f"a file in {where}"), tempfile.TemporaryFile(dir=where) as file:
             x = _write(file, blocks, target, keep)
         logger().info("read %d rows into a temporary file of %.0f MB in %s", len(x), x.nbytes / 1e6, where)
         return x
