@@ -12,6 +12,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,9 +27,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from . import tables
 from .columns import Column
 from .config import ACTIVATIONS, VARIANCES, Bernoulli, Config, Gaussian
-from .initial import init_variance
 from .model import Model, load
-from .optimizers import Adam, Cosine
+from .optimizers import Adam, Beta, Cosine, LinearBeta
 from .trainer import Trainer
 
 if TYPE_CHECKING:
@@ -36,15 +36,18 @@ if TYPE_CHECKING:
 
 # Read in place; check_array turns everything else into the first.
 _DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.bool_)
-# What epochs=None trains for: 1000 steps leave 16 dimensions unfinished, 4000 overfit a table of 200 rows.
-STEPS, LEAST_EPOCHS = 2000, 10
 POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
     """Base of `VAE` and `AnomalyDetector`, which list their parameters, with defaults, in `__init__`."""
 
-    latent: int
+    # What subclasses choose for the parameters that their users leave open.
+    steps: ClassVar[int]
+    least_epochs: ClassVar[int]
+    gaussian: ClassVar[Gaussian]
+
+    latent: int | None
     hidden: int | tuple[int, ...]
     likelihood: str | Bernoulli | Gaussian
     variance: str
@@ -52,6 +55,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     scale: str | None
     impute: str | None
     beta: float
+    warmup: float
     epochs: int | None
     batch_size: int
     learning_rate: float
@@ -66,7 +70,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     columns_: tuple[Column, ...]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "latent": [POSITIVE],
+        "latent": [POSITIVE, None],
         "hidden": [POSITIVE, "array-like"],
         "likelihood": [StrOptions({"auto", "bernoulli", "gaussian"}), Bernoulli, Gaussian],
         "variance": [StrOptions(set(VARIANCES))],
@@ -74,6 +78,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         "scale": [StrOptions(set(tables.SCALES)), None],
         "impute": [StrOptions(set(tables.IMPUTES)), None],
         "beta": [Interval(Real, 0, None, closed="left")],
+        "warmup": [Interval(Real, 0, 1, closed="both")],
         "epochs": [POSITIVE, None],
         "batch_size": [POSITIVE],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -108,18 +113,18 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             rows, held_out = train_test_split(rows, test_size=self.validation_fraction, random_state=seed)
             callbacks = [EarlyStopping(patience=self.patience)]
         batches = math.ceil(len(rows) / self.batch_size)
-        epochs = self.epochs or max(LEAST_EPOCHS, math.ceil(STEPS / batches))
+        epochs = self.epochs or max(self.least_epochs, math.ceil(self.steps / batches))
+        rising = math.ceil(self.warmup * epochs * batches)
         self._start(model, rows)
-        trainer = self._new_trainer(model, Cosine(epochs * batches))
+        trainer = self._new_trainer(
+            model, Cosine(epochs * batches), LinearBeta(self.beta, steps=rising) if rising else self.beta
+        )
         with interruptible():
             trainer.fit(rows, epochs, validation_data=held_out, callbacks=callbacks, progress=progress)
         return trainer
 
     def _start(self, model: Model, rows: NDArray[Any]) -> None:
-        """Gives a learned variance its start."""
-        likelihood = model.config.likelihood
-        if isinstance(likelihood, Gaussian) and likelihood.variance != "fixed":
-            init_variance(model, rows)
+        """What a subclass does to a new model before its first step."""
 
     def _finish(self, rows: NDArray[Any]) -> None:
         """What a subclass derives from the trained model and all rows of the fit."""
@@ -132,7 +137,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         config = Config(
             input_shape=self.n_features_in_,
             hidden=self.hidden,
-            latent=self.latent,
+            latent=self.latent or min(8, max(1, self.n_features_in_ // 2)),
             activation=self.activation,
             likelihood=likelihood,
             columns=self.columns_ or None,
@@ -151,18 +156,18 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if likelihood == "auto":
             likelihood = "bernoulli" if image or tables.is_categorical(X) else "gaussian"
         if isinstance(likelihood, str):
-            likelihood = Bernoulli() if likelihood == "bernoulli" else Gaussian(variance=self.variance)
+            likelihood = Bernoulli() if likelihood == "bernoulli" else replace(self.gaussian, variance=self.variance)
         if isinstance(likelihood, Gaussian):
             return tables.fit_columns(X, self.scale, self.impute), likelihood
         # uint8 and bool rows are fractions by the engine's uint8_scale; whatever else must lie in [0, 1].
         return () if image else tables.fit_columns(X, None, self.impute), likelihood
 
-    def _new_trainer(self, model: Model, schedule: Cosine | None = None) -> Trainer:
+    def _new_trainer(self, model: Model, schedule: Cosine | None = None, beta: Beta | None = None) -> Trainer:
         return Trainer(
             model,
             Adam(self.learning_rate),
             batch_size=self.batch_size,
-            beta=self.beta,
+            beta=self.beta if beta is None else beta,
             schedule=schedule,
             threads=self.threads,
             seed=self._seed_of(self.random_state),

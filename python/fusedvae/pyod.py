@@ -40,17 +40,18 @@ class VAE(BaseDetector):  # type: ignore[misc]
         *,
         scoring: str = "elbo",
         samples: int = 16,
-        latent: int = 8,
-        hidden: int | tuple[int, ...] = (64,),
+        latent: int | None = None,
+        hidden: int | tuple[int, ...] = (64, 32),
         likelihood: str | Bernoulli | Gaussian = "auto",
-        variance: str = "feature",
-        activation: str = "gelu",
+        variance: str = "element",
+        activation: str = "tanh",
         scale: str | None = "standard",
         impute: str | None = None,
         beta: float = 1.0,
+        warmup: float = 0.3,
         epochs: int | None = None,
-        batch_size: int = 64,
-        learning_rate: float = 2e-3,
+        batch_size: int = 128,
+        learning_rate: float = 3e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         patience: int = 10,
@@ -69,6 +70,7 @@ class VAE(BaseDetector):  # type: ignore[misc]
         self.scale = scale
         self.impute = impute
         self.beta = beta
+        self.warmup = warmup
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
