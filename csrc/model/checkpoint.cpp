@@ -67,11 +67,13 @@ void Trainer::save(const std::string& path) const {
     write_safetensors(path, tensors, metadata);
 }
 
-std::shared_ptr<Trainer> Trainer::resume(const std::string& path) {
-    const SafetensorsFile file = SafetensorsFile::open(path);
+std::shared_ptr<Trainer> Trainer::resume(const std::string& path) { return resume(SafetensorsFile::open(path)); }
+
+std::shared_ptr<Trainer> Trainer::resume(const SafetensorsFile& file) {
     const std::shared_ptr<Model> model = read_model(file);
     if (*file.find_metadata("format") != kCheckpointFormat)
-        throw Error(FVAE_BAD_FILE, "'" + path + "' is a model without a training run; load it and make a new trainer");
+        throw Error(FVAE_BAD_FILE,
+                    "'" + file.path() + "' is a model without a training run; load it and make a new trainer");
 
     fvae_trainer_options options{};
     read_metadata(file, "options", [&](const Json& json) { options = options_from_json(json); });

@@ -42,6 +42,7 @@ class Trainer {
 
     void save(const std::string& path) const;                         // checkpoint.cpp
     static std::shared_ptr<Trainer> resume(const std::string& path);  // checkpoint.cpp
+    static std::shared_ptr<Trainer> resume(const SafetensorsFile& file);
 
   private:
     // Where the run stands. Sums are of this epoch, weighted by rows.
