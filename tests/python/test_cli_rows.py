@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """fusedvae encode, decode, reconstruct, score: what they read, how columns find theirs, what they write where."""
 
+import gzip
 import io
 import json
 import signal
+import struct
 import subprocess
 import sys
 
@@ -241,6 +243,19 @@ def test_parts_of_a_source(model, capsys):
     for part, rows in (("all", X), ("train", X[:30]), ("test", X[30:])):
         run("encode", "m.safetensors", "parts.npz", "--part", part)
         np.testing.assert_array_equal(floats(table(capsys.readouterr().out)[1]), model.encode(rows)[0])
+
+
+def test_idx_files(capsys):
+    """MNIST's format, plain and gzipped."""
+    x = RNG.integers(0, 256, (4, 3, 2), np.uint8)
+    content = bytes([0, 0, 8, 3]) + struct.pack(">3I", *x.shape) + x.tobytes()
+    source.Path("x.idx").write_bytes(content)
+    source.Path("x.idx.gz").write_bytes(gzip.compress(content))
+    model = fv.Model(fv.Config(input_shape=(3, 2), hidden=(8,), latent=2))
+    model.save("m.safetensors")
+    for name in ("x.idx", "x.idx.gz"):
+        run("encode", "m.safetensors", name)
+        np.testing.assert_array_equal(floats(table(capsys.readouterr().out)[1]), model.encode(x)[0])
 
 
 def test_a_folder_of_images(capsys):

@@ -219,7 +219,7 @@ def test_other_build_systems_find_the_engine(tmp_path):
         flags[flag] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert (Path(flags["--cmake-dir"].strip()) / "fusedvaeConfig.cmake").is_file()
     source = tmp_path / "version.c"
-    source.write_text('#include <fusedvae/fusedvae.h>\n#include <stdio.h>\nint main(void) { puts(fvae_version()); }\n')
+    source.write_text("#include <fusedvae/fusedvae.h>\n#include <stdio.h>\nint main(void) { puts(fvae_version()); }\n")
     program = tmp_path / "version"
     command = [compiler, source, *flags["--includes"].split(), *flags["--libs"].split(), "-o", program]
     subprocess.run(command, check=True)
