@@ -9,27 +9,39 @@ from typing import Any
 
 from . import _arrays, _core
 from ._frames import is_table, listed
+from .config import Config
 
 
-def opened(x: Any) -> Any:
-    """x, or where it names files or can be read but once from Arrow, a memory map of its rows."""
+def opened(x: Any, config: Config) -> Any:
+    """x, or where it names files or can be read but once from Arrow, a memory map of its rows.
+
+    Where the model's columns have names, those are the columns read.
+    """
     paths = x if isinstance(x, (list, tuple)) and x else [x]
     named = all(isinstance(path, (str, os.PathLike)) for path in paths)
     if named or hasattr(x, "scanner") or hasattr(x, "read_next_batch"):
-        from ._spool import spool
+        from ._spool import mapped, spool
 
-        return spool(x)
+        if named and len(paths) == 1 and (in_place := mapped(paths[0])) is not None:
+            return in_place
+        names = [column.name for column in config.columns or ()]
+        return spool(x, columns=names if names and all(names) else None, missing=_missing(config))
     return x
 
 
-def opened_whole(x: Any) -> Any:
+def opened_whole(x: Any, config: Config) -> Any:
     """`opened`, for data that is needed as one: an iterable of batches is read into a memory map too."""
-    x = opened(x)
+    x = opened(x, config)
     if is_array(x):
         return x
     from ._spool import spool
 
-    return spool(x)
+    return spool(x, missing=_missing(config))
+
+
+def _missing(config: Config) -> str:
+    """The engine reads NaN where a column has a fill, and names it where it has none."""
+    return "keep" if any(column.fill is not None for column in config.columns or ()) else "error"
 
 
 def is_array(x: Any) -> bool:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from . import _checks
 from ._blocks import Block, blocks_of, files_in, tables_of
 from ._frames import columns_of, listed
+from ._log import logger
 from ._readers import MAP_BYTES, Rows
 
 DTYPES = ("float32", "float64", "float16", "uint8", "bool")
@@ -37,9 +38,9 @@ def spool(
     """Reads `source` once, in blocks of some MB, into a file and returns it as a read-only memory map (n, D).
 
     Training reads the map like an array, shuffled, resumable and with the same bits, however much larger than memory it
-    is. The source is a Parquet, Arrow (IPC, Feather) or CSV file, a folder or list of them (in the order of their
-    names), an Arrow Dataset, Table or RecordBatchReader, a DataFrame, an array, or an iterable of arrays (b, ...),
-    tensors or tables, such as a generator.
+    is. The source is a Parquet, Arrow (IPC, Feather), CSV or .npy file, a list of them or a folder (in the order of
+    their names), an Arrow Dataset, Table or RecordBatchReader, a DataFrame, an array, or an iterable of arrays
+    (b, ...), tensors or tables, such as a generator.
 
     path: where to keep it, a .npy file, written atomically; None is a temporary file, which is gone when the map is, or
     the process. folder: of the temporary file, by default that of `cache_folder` ($FUSEDVAE_CACHE, else
@@ -67,20 +68,43 @@ def spool(
     if isinstance(columns, str):
         raise TypeError(f"columns must be a list of names, not {columns!r}")
     blocks = blocks_of(source, None if columns is None else [*columns])
-    if path is not None:
-        name = _checks.target(path)
-        try:
-            with open(f"{name}.tmp", "w+b") as file:
-                _write(file, blocks, target, keep)
-                os.fsync(file.fileno())
-            os.replace(f"{name}.tmp", name)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(f"{name}.tmp")
-            raise
-        return np.load(name, mmap_mode="r")  # type: ignore[no-any-return]
-    with tempfile.TemporaryFile(dir=_cache() if folder is None else folder) as file:  # nameless: a crash leaves nothing
-        return _write(file, blocks, target, keep)
+    if path is None:
+        where = _cache() if folder is None else Path(folder)
+        # It has no name, so that not even a crash leaves it.
+        with _named(f"a file in {where}"), tempfile.TemporaryFile(dir=where) as file:
+            x = _write(file, blocks, target, keep)
+        logger().info("read %d rows into a temporary file of %.0f MB in %s", len(x), x.nbytes / 1e6, where)
+        return x
+    name = _checks.target(path)
+    try:
+        with _named(name), open(f"{name}.tmp", "w+b") as file:
+            _write(file, blocks, target, keep)
+            os.fsync(file.fileno())
+        os.replace(f"{name}.tmp", name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{name}.tmp")
+        raise
+    return np.load(name, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """A full disk's error does not say which; this one does."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, name) from error
+        raise
+
+
+def mapped(path: str | os.PathLike[str]) -> NDArray[Any] | None:
+    """The memory map of a .npy file that training can read where it is, without another copy."""
+    if Path(path).suffix != ".npy" or not Path(path).is_file():
+        return None
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array if array.dtype.isnative and array.dtype.name in DTYPES and array.flags.c_contiguous else None
 
 
 def read_tables(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> Rows:

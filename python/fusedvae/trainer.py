@@ -133,14 +133,16 @@ class Trainer:
         """
         _checks.integer("epochs", epochs, 1)
         shape = self._model.config.input_shape
-        x = _sources.opened(x)
+        x = _sources.opened(x, self._model.config)
         rows = _arrays.as_rows(x, shape) if _sources.is_array(x) else None
         source = None if rows is not None else _sources.Batches(x, shape, epochs)
         if rows is not None and rows.array.dtype == np.uint8 and self._model.config.columns is None:
             logger().info("x is uint8: its values are multiplied by uint8_scale = %.6g", self._model.config.uint8_scale)
         validation = None
         if validation_data is not None:
-            validation = _arrays.as_rows(_sources.opened_whole(validation_data), shape, "validation_data")
+            validation = _arrays.as_rows(
+                _sources.opened_whole(validation_data, self._model.config), shape, "validation_data"
+            )
         everyone = [*callbacks] if isinstance(callbacks, (list, tuple)) else [callbacks]
         if progress:
             from .progress import ProgressBar
@@ -188,7 +190,7 @@ class Trainer:
         >>> trainer.evaluate(np.zeros((5, 6))) == trainer.evaluate(np.zeros((5, 6)))
         True
         """
-        rows = _arrays.as_rows(_sources.opened_whole(x), self._model.config.input_shape)
+        rows = _arrays.as_rows(_sources.opened_whole(x, self._model.config), self._model.config.input_shape)
         return Losses(*self._core.evaluate(rows, _checks.seed(seed)))
 
     @property

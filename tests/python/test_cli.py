@@ -429,7 +429,8 @@ def test_options_that_do_not_go_together_are_2_with_one_line(tmp_path, monkeypat
         (["train", "x.npy", "--out", "absent/m.safetensors"], "absent is no folder"),
         (["train", "x.npy", "--out", "."], "it is a folder"),
         (["train", "x.npy", "--out", "m.safetensors", "--likelihood", "bernoulli"], "[0, 1]"),
-        (["train", "nan.npy", "--out", "m.safetensors", "--likelihood", "gaussian"], "row"),
+        (["train", "nan.npy", "--out", "m.safetensors", "--likelihood", "gaussian"], "NaN in row 0, column 1"),
+        (["train", "inf.npy", "--out", "m.safetensors"], "an infinity in row 0, column 1"),
         (["train", "x.npy", "--out", "m.safetensors", "--label", "a"], "label= does not apply to a .npy file"),
         (["info", "absent.safetensors"], "absent.safetensors"),
         (["info", "x.npy"], "x.npy"),
@@ -447,6 +448,7 @@ def test_failure_is_1_with_one_line(tmp_path, monkeypatch, capsys, arguments, me
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.full((8, 3), 5.0))
     np.save("nan.npy", np.array([[1.0, np.nan]] * 8))
+    np.save("inf.npy", np.array([[1.0, np.inf]] * 8))
     assert cli.main([*arguments, *(["--quiet"] if arguments[0] in ("demo", "train") else [])]) == 1
     out, err = capsys.readouterr()
     assert out == ""

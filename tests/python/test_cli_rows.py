@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """fusedvae encode, decode, reconstruct, score: what they read, how columns find theirs, what they write where."""
 
+import gzip
 import io
 import json
 import signal
+import struct
 import subprocess
 import sys
 
@@ -243,6 +245,19 @@ def test_parts_of_a_source(model, capsys):
         np.testing.assert_array_equal(floats(table(capsys.readouterr().out)[1]), model.encode(rows)[0])
 
 
+def test_idx_files(capsys):
+    """MNIST's format, plain and gzipped."""
+    x = RNG.integers(0, 256, (4, 3, 2), np.uint8)
+    content = bytes([0, 0, 8, 3]) + struct.pack(">3I", *x.shape) + x.tobytes()
+    source.Path("x.idx").write_bytes(content)
+    source.Path("x.idx.gz").write_bytes(gzip.compress(content))
+    model = fv.Model(fv.Config(input_shape=(3, 2), hidden=(8,), latent=2))
+    model.save("m.safetensors")
+    for name in ("x.idx", "x.idx.gz"):
+        run("encode", "m.safetensors", name)
+        np.testing.assert_array_equal(floats(table(capsys.readouterr().out)[1]), model.encode(x)[0])
+
+
 def test_a_folder_of_images(capsys):
     image = pytest.importorskip("PIL.Image")
     x = RNG.integers(0, 256, (3, 8, 8, 3), np.uint8)
@@ -285,6 +300,52 @@ def test_an_old_file_survives_a_failure(model):
     np.save("bad.npy", np.full((5, 3), np.nan))
     run("score", "m.safetensors", "bad.npy", "--out", "s.csv", status=1)
     assert source.Path("s.csv").read_text() == "old\n"
+
+
+@pytest.fixture
+def numbers(monkeypatch):
+    """A model of the columns a and b as n.safetensors; its data, with a label between, as t.csv and in parts/."""
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    monkeypatch.setenv("FUSEDVAE_CACHE", "cache")
+    columns = [fv.Column("b", 0.5, 2, fill=0.0), fv.Column("a", 1)]
+    model = fv.Model(fv.Config(input_shape=2, hidden=(8,), latent=2, likelihood="gaussian", columns=columns))
+    model.save("n.safetensors")
+    frame = pandas.DataFrame({"a": RNG.random(30), "label": np.arange(30) % 2, "b": RNG.random(30)})
+    frame.loc[4, "b"] = np.nan
+    frame.to_csv("t.csv", index=False)
+    source.Path("parts").mkdir()
+    frame.iloc[:10].to_parquet("parts/1.parquet")
+    frame.iloc[10:].to_csv("parts/2.csv", index=False)
+    return model, frame
+
+
+def test_tables_larger_than_memory_are_found_by_name_too(numbers, monkeypatch, capsys):
+    model, frame = numbers
+    expected = model.score(frame[["b", "a"]].to_numpy(), "elbo")
+    run("score", "n.safetensors", "parts", "--drop", "label", "--out", "s.npy")
+    np.testing.assert_array_equal(np.load("s.npy"), expected)
+    monkeypatch.setattr(source._readers, "MAP_BYTES", 100)
+    run("score", "n.safetensors", "t.csv", "--drop", "label", "--out", "s.npy")
+    np.testing.assert_array_equal(np.load("s.npy"), expected)
+    capsys.readouterr()
+    run("score", "n.safetensors", "t.csv", status=1)
+    assert "columns that the model does not read: 'label'" in capsys.readouterr().err
+    run("score", "n.safetensors", "t.csv", "--keep", "label", status=1)
+    assert "--keep does not apply to tables that are large" in capsys.readouterr().err
+
+
+def test_training_on_a_folder_of_tables(numbers):
+    pytest.importorskip("sklearn")
+    _, frame = numbers
+    frame.iloc[:10].fillna(0).to_parquet("parts/1.parquet")
+    arguments = ["train", "parts", "--label", "label", "--out", "m.safetensors", "--epochs", 2, "--test-fraction", 0]
+    run(*arguments, "--quiet")  # within [0, 1]: Bernoulli, as they are
+    assert fv.load("m.safetensors").config.columns == (fv.Column("a"), fv.Column("b"))
+    run(*arguments, "--quiet", "--likelihood", "gaussian")
+    columns = fv.load("m.safetensors").config.columns
+    assert [column.name for column in columns] == ["a", "b"]
+    assert columns[0].shift == pytest.approx(frame["a"].mean(), rel=1e-6)
+    assert columns[1].scale == pytest.approx(frame["b"].fillna(0).std(ddof=0), rel=1e-6)
 
 
 # ---- shells ---------------------------------------------------------------------------------------------------------

@@ -16,12 +16,15 @@ MODULES = sorted(
 
 # What a module's import or its examples need beyond NumPy.
 NEEDS = {
-    "tables": ["sklearn"],
-    "estimators": ["sklearn", "pandas"],
     "anomaly": ["sklearn"],
-    "pyod": ["sklearn", "pyod"],
+    "data": ["sklearn"],
+    "estimators": ["sklearn", "pandas"],
+    "mixture": ["sklearn"],
     "plot": ["matplotlib"],
+    "pyod": ["sklearn", "pyod"],
     "report": ["matplotlib", "jinja2"],
+    "sampler": ["sklearn"],
+    "tables": ["sklearn"],
 }
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Sampler: one stream of draws however it is cut, and codes on lines, axes and grids."""
 
+import sys
 from statistics import NormalDist
 
 import fusedvae as fv
@@ -146,6 +147,14 @@ def test_a_fitted_sampler_draws_where_the_codes_are(make_model, x):
     )
     again = fv.Sampler(model, seed=3).fit_codes(x, components=2)
     np.testing.assert_array_equal(again.mixture.means, sampler.mixture.means)
+
+
+def test_fitting_without_scikit_learn_names_the_extra(make_model, x, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
+    with pytest.raises(
+        ImportError, match=r'fitting a mixture to codes needs sklearn: pip install "fusedvae\[sklearn\]"'
+    ):
+        fv.Sampler(make_model()).fit_codes(x, components=2)
 
 
 def test_a_mixture_of_weight_zero_is_never_drawn():

@@ -235,6 +235,20 @@ def test_a_kept_file_is_a_whole_npy_file_or_none(tmp_path, cache, x):
         spool(x, tmp_path / "nowhere" / "rows.npy")
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_full_disk_is_named(kept: bool, tmp_path, x):
+    """A limit on the size of files stands for it: its error comes from the same call."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="rows.npy" if kept else f"a file in {tmp_path}"):
+            spool(x, tmp_path / "rows.npy" if kept else None, folder=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_folder_of_temporary_files_is_chosen(tmp_path, x):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         spool(x, folder=tmp_path / "nowhere")
@@ -466,6 +480,16 @@ def test_files_train_as_their_rows_do(make_model, x, same_bits, tmp_path, cache)
     assert [file for file in cache.rglob("*") if file.is_file()] == []
 
 
+def test_npy_files_are_not_copied(make_model, x, same_bits, tmp_path, monkeypatch):
+    path = write_npy(tmp_path / "x.npy", x)
+    write_npy(tmp_path / "other.npy", np.asfortranarray(x.astype(">f4")))
+    model = make_model()
+    fv.Trainer(model, batch_size=20).fit(tmp_path / "other.npy", epochs=2)
+    assert same_bits(model.parameters(), trained(make_model, x))
+    monkeypatch.setattr(_spool, "_write", None)
+    assert same_bits(trained(make_model, path), trained(make_model, x))
+
+
 def test_a_spooled_run_resumes_to_the_bit(make_model, x, same_bits, tmp_path):
     path = write_parquet(tmp_path / "t.parquet", x)
     trainer = fv.Trainer(make_model(), batch_size=20)
@@ -536,3 +560,20 @@ def test_arrow_files(tmp_path, x):
     assert not isinstance(data.train, np.memmap)
     assert len(data.train) == len(data.test) == 45
     np.testing.assert_array_equal(np.sort(np.r_[data.train, data.test], axis=0), np.sort(x, axis=0))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_files_are_read_as_the_models_columns_say(tmp_path, x, same_bits):
+    holes = x.copy()
+    holes[::7, 1] = np.nan
+    path = write_csv(tmp_path / "t.csv", holes)
+
+    def parameters(data, fill: float | None = 0.5) -> dict[str, np.ndarray]:
+        columns = [fv.Column("c5"), fv.Column("c1", fill=fill), fv.Column("c0")]
+        model = fv.Model(fv.Config(input_shape=3, hidden=(8,), latent=2, likelihood=fv.Gaussian(), columns=columns))
+        fv.Trainer(model).fit(data, epochs=1, validation_data=data)
+        return model.parameters()
+
+    assert same_bits(parameters(path), parameters(holes[:, [5, 1, 0]]))
+    with pytest.raises(ValueError, match=r"column 'c1', row 0 .*missing"):
+        parameters(path, fill=None)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .. import demo
 from .._readers import listed, require
 from ..data import Dataset, load, split
 from .options import use_threads
-from .source import check_names, read_table
+from .source import check_names, names_in, read_table, spooled
 from .terminal import UsageError, note
 
 SCALES = ("standard", "robust")
@@ -38,12 +39,20 @@ def read_columns(options: argparse.Namespace) -> tuple[Dataset, tuple[fv.Column,
     if table is not None:
         return _table(options, table)
     data = read_data(options)
+    names = names_in(options.data) if options.image_shape is None and spooled(options.data) else []
     scale = None if options.scale in ("auto", "none") else options.scale
-    if scale is None and options.impute is None:
+    if names and options.scale == "auto":
+        likelihood = demo.likelihood_for(data.train, options.likelihood)
+        scale = "standard" if isinstance(likelihood, fv.Gaussian) else None
+    if scale is None and options.impute is None and not names:
         return data, None
     from .. import tables
 
-    return data, tables.fit_columns(data.train.reshape(len(data.train), -1), scale, options.impute)
+    columns = tables.fit_columns(data.train.reshape(len(data.train), -1), scale, options.impute)
+    left = [name for name in names if name not in (*options.drop, options.label)]
+    return data, tuple(
+        replace(column, name=name) for column, name in zip(columns, left or [""] * len(columns), strict=True)
+    )
 
 
 def _table(options: argparse.Namespace, table: dict[str, NDArray[Any]]) -> tuple[Dataset, tuple[fv.Column, ...]]:

@@ -47,7 +47,8 @@ def add(commands: Any) -> None:
         "--threshold",
         type=float,
         metavar="T",
-        help="also a column abnormal: 1 where the score is below T, else 0 (default: the detector's, if it has one)",
+        help="also a column abnormal: 1 where the score is below T, else 0; write --threshold=-1e3 for numbers with an "
+        "exponent (default: the detector's, if it has one)",
     )
     command.add_argument(
         "--contributions",

@@ -22,6 +22,7 @@ from .. import _readers, data
 BLOCK_BYTES = 32 << 20
 PARTS = ("all", "train", "test")
 TABLES = ("a CSV file", "a Parquet file")
+SPOOLED = ("an Arrow file", "a folder of tables")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def read_rows(
     part: str = "all",
 ) -> Source:
     """Data rows as `config`'s model reads them."""
+    if spooled(source):
+        return _spooled(source, config, drop, keep)
     table = read_table(source)
     if table is not None:
         if key or part != "all":
@@ -104,12 +107,37 @@ def read_table(source: str) -> dict[str, NDArray[Any]] | None:
                 return _readers.csv_columns(path)
             except ValueError as error:
                 raise ValueError(str(error).replace(str(path), "stdin")) from error
-    if source in data.NAMES:
-        return None
-    kind = data._kind(Path(source))
-    if kind not in TABLES:
+    kind = _kind(source)
+    if kind not in TABLES or spooled(source):
         return None
     return (_readers.csv_columns if kind == "a CSV file" else _readers.parquet_columns)(Path(source))
+
+
+def spooled(source: str) -> bool:
+    """Whether the table is read through `spool` into a memory map: a large one, a folder of them, Arrow."""
+    kind = _kind(source)
+    return kind in SPOOLED or (kind in TABLES and Path(source).stat().st_size > _readers.MAP_BYTES)
+
+
+def names_in(source: str) -> list[str]:
+    """The columns of such a table."""
+    from .. import _blocks, _frames
+
+    return [name for name, _ in _frames.columns_of(next(iter(_blocks.tables_of(_blocks.files_in(Path(source))[0]))))]
+
+
+def _spooled(source: str, config: fv.Config, drop: Sequence[str], keep: Sequence[str]) -> Source:
+    if keep:
+        raise ValueError("--keep does not apply to tables that are large, in folders or in Arrow files")
+    table = {name: np.empty(0) for name in names_in(source)}
+    named = any(column.name for column in config.columns or ())
+    chosen, _ = _matched(source, table, config.column_names if named else config.width, drop, ())
+    # As float64, so that a row has the score that it has in any other file.
+    return Source([data.spool(source, columns=list(chosen), dtype="float64", missing="keep")])
+
+
+def _kind(source: str) -> str:
+    return source if source == "-" or source in data.NAMES else data._kind(Path(source))
 
 
 def check_names(source: str, table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> None:

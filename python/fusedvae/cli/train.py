@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,9 @@ def _check(options: argparse.Namespace) -> None:
 def _new(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None) -> tuple[fv.Trainer, int]:
     config, epochs = configure(options, data, columns)
     model = fv.Model(config, seed=options.seed)
+    if isinstance(config.likelihood, fv.Gaussian) and config.likelihood.variance != "fixed":
+        with contextlib.suppress(ValueError):  # of bad rows, which fit names more exactly
+            fv.init_variance(model, data.train, options.seed)  # so that the code pays from the start: no collapse
     kind = {"adam": fv.Adam, "adamw": fv.AdamW, "sgd": fv.SGD}[options.optimizer]
     settings: dict[str, Any] = {
         "batch_size": options.batch_size,
