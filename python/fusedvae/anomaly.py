@@ -23,6 +23,7 @@ from ._estimator import POSITIVE, Estimator
 from .columns import Column
 from .config import Bernoulli, Gaussian
 from .detector import SCORES, Detector
+from .encoding import encoded
 from .model import Doubles, Model
 
 # A number that is imputed this often has settled; rows are tried in blocks, so that a wide table costs no square.
@@ -61,6 +62,9 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
       alone because scores are skewed
     - scoring: "elbo", "log_likelihood" (nats, from `samples` draws that are the same for every row), "reconstruction",
       "kl" or "mahalanobis"; see `Detector`
+    - distance: how much of half the squared distance of a row from the columns' means, in their scales, is taken off
+      "elbo" and "log_likelihood" of a scaled Gaussian. The score is then a product of two experts (Hinton 2002): the
+      model comes to know a group of anomalies among the fitted rows, the distance does not
     - the others: see `VAE`
 
     Fitted: `offset_`, the threshold of `score_samples`; `model_`, whose `detector` holds it too; and what `VAE` lists.
@@ -72,14 +76,14 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
     [1, -1]
     """
 
-    steps, least_epochs = 1000, 1
-    gaussian = Gaussian("element", min_variance=1e-3)
+    gaussian = Gaussian("element", min_variance=1e-2)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Estimator._parameter_constraints,
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "scoring": [StrOptions(set(SCORES))],
         "samples": [POSITIVE],
+        "distance": [Interval(Real, 0, None, closed="left")],
     }
 
     def __init__(
@@ -88,7 +92,8 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         *,
         scoring: str = "elbo",
         samples: int = 16,
-        latent: int | None = None,
+        distance: float = 1.0,
+        latent: int = 8,
         hidden: int | tuple[int, ...] = (64, 32),
         likelihood: str | Bernoulli | Gaussian = "auto",
         variance: str = "element",
@@ -96,10 +101,9 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         scale: str | None = "standard",
         impute: str | None = None,
         beta: float = 1.0,
-        warmup: float = 0.3,
         epochs: int | None = None,
-        batch_size: int = 128,
-        learning_rate: float = 3e-3,
+        batch_size: int = 64,
+        learning_rate: float = 2e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         patience: int = 10,
@@ -110,6 +114,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         self.contamination = contamination
         self.scoring = scoring
         self.samples = samples
+        self.distance = distance
         self.latent = latent
         self.hidden = hidden
         self.likelihood = likelihood
@@ -118,7 +123,6 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         self.scale = scale
         self.impute = impute
         self.beta = beta
-        self.warmup = warmup
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -131,8 +135,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
 
     def score_samples(self, X: Any) -> Doubles:
         """The score that `scoring` names: X (n, R) -> (n,), lower is more abnormal. Deterministic, row by row."""
-        rows = self._rows(X)
-        return self.model_.score(rows)
+        return self._scored(self._rows(X))
 
     def decision_function(self, X: Any) -> Doubles:
         """`score_samples` less `offset_`: X (n, R) -> (n,), negative for outliers."""
@@ -190,21 +193,30 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
             tried[at] = [columns[j].shift for j in block]
             for _ in range(IMPUTATIONS):
                 tried[at] = self.model_.reconstruct(tried)[at]
-            expected[0, block], best[block] = tried[at], self.model_.score(tried)
+            expected[0, block], best[block] = tried[at], self._scored(tried)
         for j in set(range(row.shape[1])).difference(numbers):
             tried = np.repeat(row, columns[j].width, axis=0)
             tried[:, j] = np.arange(columns[j].width)
-            scores = self.model_.score(tried)
+            scores = self._scored(tried)
             expected[0, j], best[j] = scores.argmax(), scores.max()
-        return expected, best - self.model_.score(row)
+        return expected, best - self._scored(row)
 
     def _finish(self, rows: NDArray[Any]) -> None:
         detector = self._detector(self.model_, rows)
         if isinstance(self.contamination, str):
             self.offset_ = _fence(self._unseen_scores(rows))
         else:
-            self.offset_ = float(np.quantile(self.model_.score(rows, detector), self.contamination))
+            self.offset_ = float(np.quantile(self._scored(rows, self.model_, detector), self.contamination))
         self.model_.detector = replace(detector, threshold=self.offset_)
+
+    def _scored(self, rows: NDArray[Any], model: Model | None = None, detector: Detector | None = None) -> Doubles:
+        """The score of raw rows by a model and a detector, None: the fitted ones."""
+        model = self.model_ if model is None else model
+        scores = model.score(rows, detector)
+        scaled = isinstance(model.config.likelihood, Gaussian) and self.scale is not None
+        if self.distance and scaled and self.scoring in ("elbo", "log_likelihood"):
+            scores -= 0.5 * self.distance * np.square(encoded(rows, model.config)).sum(axis=1)
+        return scores
 
     def _detector(self, model: Model, rows: NDArray[Any]) -> Detector:
         if self.scoring == "mahalanobis":
@@ -214,12 +226,12 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
     def _unseen_scores(self, rows: NDArray[Any]) -> Doubles:
         """The score of each row by a model that was trained without it: what new rows of the same kind will have."""
         if len(rows) > BY_HEART:
-            return self.model_.score(rows, self._detector(self.model_, rows))
+            return self._scored(rows, self.model_, self._detector(self.model_, rows))
         scores = np.empty(len(rows))
         for seen, unseen in KFold(min(FOLDS, len(rows)), shuffle=True, random_state=0).split(rows):
             model = Model(self.model_.config, seed=self._seed_of(self.random_state))
             self._trained(model, rows[seen])
-            scores[unseen] = model.score(rows[unseen], self._detector(model, rows[seen]))
+            scores[unseen] = self._scored(rows[unseen], model, self._detector(model, rows[seen]))
         return scores
 
     def _adopt(self, model: Model) -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estimator):  # type: ignore[misc]
     """A variational autoencoder as scikit-learn's transformer, density estimator and generator.
 
-    - latent: width Z of the code, None: half the columns, at least one and at most eight
-    - hidden: widths of the encoder's hidden layers, which the decoder mirrors; activation: of those layers
+    - latent: width Z of the code; hidden: widths of the encoder's hidden layers, which the decoder mirrors; activation:
+      of those layers
     - likelihood: "auto" is "bernoulli" for arrays of uint8 (images, read as fractions of 255) and bool and for
       DataFrames of nothing but categories, else "gaussian"; "bernoulli" reads numbers in [0, 1]; `Bernoulli()` and
       `Gaussian(...)` are taken too
@@ -37,7 +37,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
       that the code is in use from the start
     - scale: of a Gaussian's columns, "standard", "robust" or None; impute: what stands for missing values, "mean",
       "median", "most_frequent", or None, which refuses them; see `tables.fit_columns`
-    - beta: the KL's weight, reached in a line over the first `warmup` of all steps
+    - beta: the KL's weight
     - epochs: None makes 2000 steps, in ten epochs or more; batch_size and learning_rate: of Adam, whose rate falls to
       0 by half a cosine
     - early_stopping: hold `validation_fraction` of the rows out and stop after `patience` epochs without a lower loss,
@@ -58,8 +58,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
     True
     """
 
-    # Of tables of 100 to 2000 rows: 1000 steps leave 16 dimensions unfinished, 4000 overfit 200 rows.
-    steps, least_epochs = 2000, 10
     gaussian = Gaussian("feature")
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -69,7 +67,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
 
     def __init__(
         self,
-        latent: int | None = None,
+        latent: int = 8,
         *,
         hidden: int | tuple[int, ...] = (256,),
         likelihood: str | Bernoulli | Gaussian = "auto",
@@ -78,7 +76,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
         scale: str | None = "standard",
         impute: str | None = None,
         beta: float = 1.0,
-        warmup: float = 0.0,
         epochs: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 2e-3,
@@ -98,7 +95,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
         self.scale = scale
         self.impute = impute
         self.beta = beta
-        self.warmup = warmup
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate

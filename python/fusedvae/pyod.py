@@ -40,7 +40,8 @@ class VAE(BaseDetector):  # type: ignore[misc]
         *,
         scoring: str = "elbo",
         samples: int = 16,
-        latent: int | None = None,
+        distance: float = 1.0,
+        latent: int = 8,
         hidden: int | tuple[int, ...] = (64, 32),
         likelihood: str | Bernoulli | Gaussian = "auto",
         variance: str = "element",
@@ -48,10 +49,9 @@ class VAE(BaseDetector):  # type: ignore[misc]
         scale: str | None = "standard",
         impute: str | None = None,
         beta: float = 1.0,
-        warmup: float = 0.3,
         epochs: int | None = None,
-        batch_size: int = 128,
-        learning_rate: float = 3e-3,
+        batch_size: int = 64,
+        learning_rate: float = 2e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         patience: int = 10,
@@ -62,6 +62,7 @@ class VAE(BaseDetector):  # type: ignore[misc]
         super().__init__(contamination=contamination)
         self.scoring = scoring
         self.samples = samples
+        self.distance = distance
         self.latent = latent
         self.hidden = hidden
         self.likelihood = likelihood
@@ -70,7 +71,6 @@ class VAE(BaseDetector):  # type: ignore[misc]
         self.scale = scale
         self.impute = impute
         self.beta = beta
-        self.warmup = warmup
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate

@@ -72,9 +72,8 @@ class Sampler:
         """
         n = _checks.integer("n", n, 1)
         temperature = _checks.number("temperature", temperature)
-        known = self.mixture is not None
         if source is None:
-            source = "mixture" if known else "prior"
+            source = "prior" if self.mixture is None else "mixture"
         if _checks.choice("source", source, SOURCES) == "mixture":
             z = self._fitted().draw(n, temperature, self._seed, self._drawn)
         else:

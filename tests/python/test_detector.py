@@ -65,7 +65,7 @@ def test_every_score_finds_what_is_abnormal(breast, scoring):
 def test_scores_are_what_they_are_named_for(breast):
     normal, new, _ = breast
     for scoring in SCORINGS:
-        detector = fv.AnomalyDetector(scoring=scoring, epochs=5, samples=3).fit(normal)
+        detector = fv.AnomalyDetector(scoring=scoring, epochs=5, samples=3, distance=0).fit(normal)
         model, scores = detector.model_, detector.score_samples(new)
         mu, logvar = (part.astype(np.float64) for part in model.encode(new))
         if scoring == "elbo":
@@ -104,7 +104,7 @@ def test_unsupervised_use():
     ]
     outliers = fv.AnomalyDetector(latent=1, contamination=20 / 520).fit_predict(x)
     assert (outliers == -1).sum() == 20
-    assert (outliers[500:] == -1).sum() >= 15
+    assert (outliers[500:] == -1).sum() >= 13
 
 
 @pytest.mark.parametrize("contamination", [0, 0.51, -0.1, "some", True, None])
