@@ -4,10 +4,12 @@
 import gzip
 import io
 import json
+import os
 import signal
 import struct
 import subprocess
 import sys
+import threading
 
 import fusedvae as fv
 import numpy as np
@@ -346,6 +348,33 @@ def test_training_on_a_folder_of_tables(numbers):
     assert [column.name for column in columns] == ["a", "b"]
     assert columns[0].shift == pytest.approx(frame["a"].mean(), rel=1e-6)
     assert columns[1].scale == pytest.approx(frame["b"].fillna(0).std(ddof=0), rel=1e-6)
+
+
+def test_ctrl_c_leaves_nothing_half_written(model, monkeypatch, capsys):
+    def interrupted(self, z):
+        raise KeyboardInterrupt
+
+    run("encode", "m.safetensors", "x.npy", "--out", "z.npy")
+    monkeypatch.setattr(fv.Model, "decode", interrupted)
+    files = sorted(source.Path().iterdir())
+    run("decode", "m.safetensors", "z.npy", "--out", "back.npy", status=130)
+    assert capsys.readouterr().err == "fusedvae: interrupted\n"
+    assert sorted(source.Path().iterdir()) == files
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes of POSIX")
+def test_results_through_links_and_into_named_pipes(model):
+    source.Path("link.npy").symlink_to("target.npy")
+    run("encode", "m.safetensors", "x.npy", "--out", "link.npy")
+    assert source.Path("link.npy").is_symlink()
+    np.testing.assert_array_equal(np.load("target.npy"), model.encode(X)[0])
+    os.mkfifo("pipe.csv")
+    read = []
+    reader = threading.Thread(target=lambda: read.append(source.Path("pipe.csv").read_text()))
+    reader.start()
+    run("encode", "m.safetensors", "x.npy", "--out", "pipe.csv")
+    reader.join()
+    np.testing.assert_array_equal(floats(table(read[0])[1]), model.encode(X)[0])
 
 
 # ---- shells ---------------------------------------------------------------------------------------------------------
