@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Sphinx: `python -m sphinx -W --keep-going docs build/docs` builds these pages; a warning is an error."""
 
+import inspect
+
 import fusedvae
+from sphinx.application import Sphinx
 
 project = "fusedvae"
 author = "the fusedvae developers"
 version = release = fusedvae.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinxarg.ext"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxarg.ext"]
 exclude_patterns = ["README.md"]
 html_theme = "furo"
 html_title = "fusedvae"
@@ -32,5 +35,11 @@ def escape_stars(app: object, what: str, name: str, obj: object, options: object
             lines[i] = line.replace("*", r"\*")
 
 
-def setup(app: object) -> None:
+def skip_foreign(app: object, what: str, name: str, obj: object, skip: bool, options: object) -> bool:
+    """What estimators inherit from other libraries is described there."""
+    return skip or (inspect.isroutine(obj) and not (getattr(obj, "__module__", None) or "").startswith("fusedvae"))
+
+
+def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", escape_stars)
+    app.connect("autodoc-skip-member", skip_foreign)
