@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Runs the pages' code: `python docs/run.py [PAGE...]` writes what it prints and draws back into the pages.
+"""Runs the pages' code: `python docs/run.py [PAGE...]` renews what they show.
 
-A page is read from top to bottom. Its ```python blocks share one namespace, its ```sh lines that begin with `fusedvae`
-go to the command line's own function, and a ```text block holds what the block before it printed. Files are written to
-a temporary folder; pictures that the page shows are copied beside it. tests/python/test_docs.py runs the same.
+A page is read from top to bottom. Its ```python blocks share one namespace, its ```sh
+lines that begin with `fusedvae` go to the command line's own function, and a ```text
+block holds what the block before it printed. Files are written to a temporary folder;
+pictures that the page shows are copied to where it shows them from.
+tests/python/test_docs.py runs the same.
 """
 
 from __future__ import annotations
@@ -23,13 +25,17 @@ from typing import Any, NamedTuple
 from fusedvae import cli
 
 DOCS = Path(__file__).resolve().parent
-PAGES = sorted(path for path in DOCS.rglob("*.md") if re.search(r"^```(python|sh)$", path.read_text("utf-8"), re.M))
+PAGES = sorted(
+    path
+    for path in DOCS.rglob("*.md")
+    if re.search(r"^```(python|sh)$", path.read_text("utf-8"), re.M)
+)
 BLOCK = re.compile(r"^```(python|sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN = re.compile(r"!\[[^\]]*\]\(([^)]+\.png)\)")
 
 
 class Block(NamedTuple):
-    """A block that ran: where it stands, what it printed, and the text block after it, if the page shows it."""
+    """A block that ran: its line, what it printed, the text block after it, if any."""
 
     line: int
     printed: str
@@ -52,7 +58,11 @@ def run(page: Path) -> Iterator[Block]:
                 exec(compile("\n" * line + code, str(page), "exec"), names)
             else:
                 _shell(code)
-        yield Block(line, printed.getvalue(), after if after is not None and after[1] == "text" else None)
+        yield Block(
+            line,
+            printed.getvalue(),
+            after if after is not None and after[1] == "text" else None,
+        )
 
 
 def _shell(code: str) -> None:
@@ -72,7 +82,11 @@ def renew(page: Path) -> None:
         try:
             for block in reversed([*run(page)]):
                 if block.shown is not None:
-                    text = text[: block.shown.start(2)] + block.printed + text[block.shown.end(2) :]
+                    text = (
+                        text[: block.shown.start(2)]
+                        + block.printed
+                        + text[block.shown.end(2) :]
+                    )
         finally:
             os.chdir(here)
         for picture in SHOWN.findall(text):
