@@ -130,6 +130,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self._validate_params()
         X = self._checked(X, reset=True)
         self.columns_, likelihood = self._columns(X)
+        rows = tables.raw_rows(X, self.columns_)
+        if self.likelihood == "auto" and isinstance(likelihood, Gaussian):
+            tables.refuse_counts(rows)
         config = Config(
             input_shape=self.n_features_in_,
             hidden=self.hidden,
@@ -140,7 +143,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         )
         self.model_ = Model(config, seed=self._seed_of(self.random_state))
         self._trainer: Trainer | None = None
-        return tables.raw_rows(X, self.columns_)
+        return rows
 
     def _columns(self, X: Any) -> tuple[tuple[Column, ...], Bernoulli | Gaussian]:
         """The columns of X and the likelihood that "auto" stands for.

@@ -178,8 +178,9 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         rows = self._rows(row)
         if len(rows) != 1:
             raise ValueError(f"explain takes one row, not {len(rows)}; contributions(X) takes many")
-        expected, gains = self._expected(rows.astype(np.float64))
-        values, wanted = (np.asarray(self._like_fitted(one), dtype=object)[0] for one in (rows, expected))
+        unit = self.model_.config.uint8_scale if rows.dtype == np.uint8 else 1.0  # what the engine makes of uint8
+        expected, gains = self._expected(rows * unit)
+        values, wanted = (np.asarray(self._like_fitted(one), dtype=object)[0] for one in (rows, expected / unit))
         names = self._names or range(self.n_features_in_)
         costliest = np.argsort(-gains, kind="stable")[:top].tolist()
         return [Reason(names[j], values[j], wanted[j], float(gains[j])) for j in costliest]
@@ -187,7 +188,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
     def _expected(self, row: Doubles) -> tuple[Doubles, Doubles]:
         """For each column of row (1, R), what is expected there, (1, R), and what the score gains by it, (R,)."""
         columns = self.columns_ or (Column(),) * row.shape[1]
-        expected, best = row.copy(), np.empty(row.shape[1])
+        expected, best = row.astype(np.float64), np.empty(row.shape[1])
         numbers = [j for j, column in enumerate(columns) if column.categories is None]
         for start in range(0, len(numbers), BLOCK):
             block = numbers[start : start + BLOCK]
