@@ -221,10 +221,11 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
 
     def _unseen_scores(self, rows: NDArray[Any]) -> Doubles:
         """The score of each row by a model that was trained without it: what new rows of the same kind will have."""
-        if len(rows) > BY_HEART:
-            return self.model_.score(rows, self._detector(self.model_, rows))
-        scores = np.empty(len(rows))
-        for seen, unseen in KFold(min(FOLDS, len(rows)), shuffle=True, random_state=0).split(rows):
+        folds = KFold(min(FOLDS, len(rows)), shuffle=True, random_state=0).split(rows) if len(rows) <= BY_HEART else ()
+        scores = self.model_.score(rows, self._detector(self.model_, rows))
+        for seen, unseen in folds:
+            if self._interrupted:
+                break
             model = Model(self.model_.config, seed=self._seed_of(self.random_state))
             self._trained(model, rows[seen])
             scores[unseen] = model.score(rows[unseen], self._detector(model, rows[seen]))

@@ -364,8 +364,11 @@ def test_ctrl_c_keeps_the_model(wine, monkeypatch):
         return fit(self, *arguments, **options)
 
     monkeypatch.setattr(fv.Trainer, "fit", interrupted)
-    vae = fv.VAE(epochs=1_000_000)
-    with pytest.warns(UserWarning, match="Training interrupted by user"):
-        vae.fit(wine)
-    assert 3 <= vae.n_iter_ < 1_000_000
+    vae, detector = fv.VAE(epochs=1_000_000), fv.AnomalyDetector(epochs=1_000_000)
+    for estimator in (vae, detector):
+        with pytest.warns(UserWarning, match="Training interrupted by user") as warned:
+            estimator.fit(wine)
+        assert len(warned) == 1
+        assert 3 <= estimator.n_iter_ < 1_000_000
     assert np.isfinite(vae.transform(wine)).all()
+    assert np.isfinite(detector.decision_function(wine)).all()
