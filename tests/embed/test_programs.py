@@ -2,6 +2,7 @@
 """Programs without Python, built against the installed package, give Python's results to the bit."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -105,3 +106,21 @@ def test_train_ends_with_the_parameters_of_python(tmp_path):
 def test_a_callback_decodes_without_allocation_or_lock(tmp_path):
     fv.Model(fv.Config(input_shape=256, hidden=(64,), latent=4), seed=1).save(tmp_path / "m.safetensors")
     assert "100 callbacks, no allocation, no lock" in run("realtime", tmp_path / "m.safetensors", 100).stdout
+
+
+def test_rust_reads_the_same_scores(tmp_path):
+    cargo, library = shutil.which("cargo"), os.environ.get("FUSEDVAE_LIB")
+    if not cargo or not library:
+        pytest.skip("cargo is not there, or FUSEDVAE_LIB does not name the folder of libfusedvae.so")
+    source = Path(__file__).parent / "rust"
+    build = [cargo, "build", "--quiet", "--offline", "--manifest-path", source / "Cargo.toml"]
+    subprocess.run(build, env={**os.environ, "CARGO_TARGET_DIR": str(tmp_path)}, check=True)
+    x = np.random.default_rng(0).random((50, 6), np.float32)
+    model = fv.Model(fv.Config(input_shape=6, hidden=(16,), latent=2), seed=1)
+    model.save(tmp_path / "m.safetensors")
+    score = tmp_path / "debug" / "score"
+    printed = subprocess.run([score, tmp_path / "m.safetensors"], input=x.tobytes(), capture_output=True, check=True)
+    np.testing.assert_array_equal(list(map(float, printed.stdout.split())), model.elbo(x, samples=10))
+    refused = subprocess.run([score, tmp_path / "none"], input=b"", capture_output=True, check=False)
+    assert refused.returncode == 1
+    assert b"none" in refused.stderr
