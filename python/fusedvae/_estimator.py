@@ -115,9 +115,16 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         epochs = self.epochs or max(LEAST_EPOCHS, math.ceil(STEPS / batches))
         self._start(model, rows)
         trainer = self._new_trainer(model, Cosine(epochs * batches))
-        with interruptible():
-            trainer.fit(rows, epochs, validation_data=held_out, callbacks=callbacks, progress=progress)
+        self._run(trainer, rows, epochs, validation_data=held_out, callbacks=callbacks, progress=progress)
         return trainer
+
+    def _run(self, trainer: Trainer, rows: NDArray[Any], epochs: int, **options: Any) -> None:
+        """`Trainer.fit`, which Ctrl-C ends with a warning, in the words of scikit-learn's MLPClassifier."""
+        try:
+            trainer.fit(rows, epochs, **options)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=3)
+            self._interrupted = True
 
     def _start(self, model: Model, rows: NDArray[Any]) -> None:
         """What a subclass does to a new model before its first step."""
@@ -130,6 +137,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self._validate_params()
         X = self._checked(X, reset=True)
         self.columns_, likelihood = self._columns(X)
+        rows = tables.raw_rows(X, self.columns_)
+        if self.likelihood == "auto" and isinstance(likelihood, Gaussian):
+            tables.refuse_counts(rows)
         config = Config(
             input_shape=self.n_features_in_,
             hidden=self.hidden,
@@ -140,7 +150,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         )
         self.model_ = Model(config, seed=self._seed_of(self.random_state))
         self._trainer: Trainer | None = None
-        return tables.raw_rows(X, self.columns_)
+        self._interrupted = False
+        return rows
 
     def _columns(self, X: Any) -> tuple[tuple[Column, ...], Bernoulli | Gaussian]:
         """The columns of X and the likelihood that "auto" stands for.
@@ -251,12 +262,3 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = super().__getstate__()
         state.pop("_trainer", None)  # a pickle is for serving; partial_fit begins again at zero moments
         return state
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C ends a training and becomes a warning, in the words of scikit-learn's MLPClassifier."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=2)

@@ -15,7 +15,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from . import _checks
-from ._estimator import POSITIVE, Estimator, interruptible
+from ._estimator import POSITIVE, Estimator
 from .config import Bernoulli, Gaussian
 from .initial import init_variance
 from .model import Doubles, Floats, Model
@@ -31,8 +31,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
     - latent: width Z of the code; hidden: widths of the encoder's hidden layers, which the decoder mirrors; activation:
       of those layers
     - likelihood: "auto" is "bernoulli" for arrays of uint8 (images, read as fractions of 255) and bool and for
-      DataFrames of nothing but categories, else "gaussian"; "bernoulli" reads numbers in [0, 1]; `Bernoulli()` and
-      `Gaussian(...)` are taken too
+      DataFrames of nothing but categories, else "gaussian", for which it refuses raw counts; "bernoulli" reads numbers
+      in [0, 1]; `Bernoulli()` and `Gaussian(...)` are taken too
     - variance: of "gaussian", "fixed", "feature" or "element"; a learned one begins where `init_variance` puts it, so
       that the code is in use from the start
     - scale: of a Gaussian's columns, "standard", "robust" or None; impute: what stands for missing values, "mean",
@@ -118,8 +118,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
                 rows = self._learn(X)
                 self._start(self.model_, rows)
             trainer = getattr(self, "_trainer", None) or self._new_trainer(self.model_)
-            with interruptible():
-                trainer.fit(rows, 1, progress=bool(self.verbose))
+            self._run(trainer, rows, 1, progress=bool(self.verbose))
             self._trainer, self.history_, self.n_iter_ = trainer, trainer.history, trainer.epoch
         return self
 

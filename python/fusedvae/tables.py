@@ -127,6 +127,21 @@ def check_values(raw: NDArray[Any], columns: Sequence[Column], nan_allowed: bool
             )
 
 
+def refuse_counts(raw: NDArray[Any]) -> None:
+    """ValueError, with advice, for what looks like raw counts: many columns of whole numbers, nearly all of them 0.
+
+    A normal density of such columns says little: most have hardly a value that is not 0, many deviations away.
+    """
+    rows = raw[:1000]
+    if rows.shape[1] < 100 or (rows == 0).mean() < 0.9 or not 1 < rows.max() < np.inf:
+        return
+    if (rows >= 0).all() and (rows == np.floor(rows)).all():
+        raise ValueError(
+            f"X looks like raw counts (whole numbers, {(rows == 0).mean():.0%} of them 0), for which there is no "
+            'likelihood yet; pass np.log1p(X), or say likelihood="gaussian" to have them read as they are'
+        )
+
+
 def _categories(series: Any) -> tuple[str, ...] | None:
     """The categories that occur in a DataFrame's column, sorted by value; None for a column of numbers."""
     pandas = require("pandas", "data", "DataFrames")

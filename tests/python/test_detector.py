@@ -98,7 +98,7 @@ def test_distance_is_taken_off(breast):
 def test_a_group_of_anomalies_is_not_learned():
     rng = np.random.default_rng(0)
     x = np.r_[rng.standard_normal((600, 6)), 4 + 0.1 * rng.standard_normal((30, 6))]
-    scores = fv.AnomalyDetector().fit(x).score_samples(x)
+    scores = fv.AnomalyDetector(contamination=0.05).fit(x).score_samples(x)
     assert metrics.roc_auc_score(np.arange(630) < 600, scores) > 0.99
 
 
@@ -214,3 +214,14 @@ def test_explain_takes_one_row_in_any_form(fitted, breast):
         fitted.explain(normal.iloc[:2])
     with pytest.raises(ValueError, match="not fitted yet"):
         fv.AnomalyDetector().explain(normal.iloc[0])
+
+
+def test_explain_reads_images():
+    images = (datasets.load_digits().data[:300] * 15).astype(np.uint8)
+    detector = fv.AnomalyDetector(epochs=20, contamination=0.05).fit(images)
+    wrong = images[0].copy()
+    wrong[32] = 255  # black in every digit
+    first = detector.explain(wrong, top=1)[0]
+    assert (first.column, first.value) == (32, 255)
+    assert first.expected < 20
+    assert first.gain > 3

@@ -338,6 +338,17 @@ def test_bad_rows(wine):
         fv.VAE(likelihood="bernoulli").fit(wine)
 
 
+def test_raw_counts_are_refused_with_advice():
+    pd = pytest.importorskip("pandas")
+    counts = np.random.default_rng(0).poisson(0.05, (200, 150))
+    for x in (counts, counts.astype(np.float32), pd.DataFrame(counts).add_prefix("gene")):
+        with pytest.raises(ValueError, match=r"looks like raw counts \(whole numbers, 95% of them 0\).*np.log1p"):
+            fv.VAE().fit(x)
+    fv.VAE(epochs=1, likelihood="gaussian").fit(counts)
+    for fine in (np.log1p(counts), counts > 0, counts.clip(max=1), counts[:, :50], -counts):
+        fv.VAE(epochs=1).fit(fine)
+
+
 def test_constant_columns(wine):
     frame = wine.assign(same=3.0)
     vae = fv.VAE(latent=2, epochs=5).fit(frame)
@@ -353,8 +364,11 @@ def test_ctrl_c_keeps_the_model(wine, monkeypatch):
         return fit(self, *arguments, **options)
 
     monkeypatch.setattr(fv.Trainer, "fit", interrupted)
-    vae = fv.VAE(epochs=1_000_000)
-    with pytest.warns(UserWarning, match="Training interrupted by user"):
-        vae.fit(wine)
-    assert 3 <= vae.n_iter_ < 1_000_000
+    vae, detector = fv.VAE(epochs=1_000_000), fv.AnomalyDetector(epochs=1_000_000)
+    for estimator in (vae, detector):
+        with pytest.warns(UserWarning, match="Training interrupted by user") as warned:
+            estimator.fit(wine)
+        assert len(warned) == 1
+        assert 3 <= estimator.n_iter_ < 1_000_000
     assert np.isfinite(vae.transform(wine)).all()
+    assert np.isfinite(detector.decision_function(wine)).all()
