@@ -167,6 +167,21 @@ def test_the_models_detector_is_the_default(named, capsys):
     assert table(capsys.readouterr().out)[0] == ["kl"]  # another score has no threshold of its own
 
 
+def test_a_kind_by_name_is_that_score_and_no_more(model, capsys):
+    model.detector = fv.Detector("kl", threshold=-1, distance=2)
+    model.save("m.safetensors")
+    for arguments, header, expected in (
+        ([], ["score", "abnormal"], model.score(X)),
+        (["--kind", "kl"], ["kl"], model.score(X, "kl")),
+        (["--kind", "reconstruction"], ["reconstruction"], model.score(X, "reconstruction")),
+    ):
+        run("score", "m.safetensors", "x.npy", *arguments)
+        names, rows = table(capsys.readouterr().out)
+        assert names == header
+        np.testing.assert_array_equal(floats(rows, np.float64)[:, 0], expected)
+    assert not np.array_equal(model.score(X), model.score(X, "kl"))
+
+
 # ---- what is read ---------------------------------------------------------------------------------------------------
 
 
