@@ -214,10 +214,8 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
     def _detector(self, model: Model, rows: NDArray[Any]) -> Detector:
         if self.scoring == "mahalanobis":
             return Detector.of_codes(model.encode(rows)[0])
-        nats_of_scaled = (
-            self.scoring in NATS and isinstance(model.config.likelihood, Gaussian) and self.scale is not None
-        )
-        distance = self.distance if nats_of_scaled else 0.0
+        scaled = isinstance(model.config.likelihood, Gaussian) and self.scale is not None
+        distance = self.distance if scaled and self.scoring in NATS else 0.0
         return Detector(self.scoring, samples=self.samples, distance=distance)
 
     def _unseen_scores(self, rows: NDArray[Any]) -> Doubles:
