@@ -23,11 +23,12 @@ from ._estimator import POSITIVE, Estimator
 from .columns import Column
 from .config import Bernoulli, Gaussian
 from .detector import SCORES, Detector
-from .encoding import encoded
 from .model import Doubles, Model
 
 # A number that is imputed this often has settled; rows are tried in blocks, so that a wide table costs no square.
 IMPUTATIONS, BLOCK = 20, 256
+# Scores that a distance may be taken off: both are log-densities.
+NATS = ("elbo", "log_likelihood")
 # The threshold of contamination="auto" is found by so many models, where there are not more rows than a model may come
 # to know one by one: then those it was trained on score better than new ones ever will.
 FOLDS, BY_HEART = 5, 10_000
@@ -135,7 +136,8 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
 
     def score_samples(self, X: Any) -> Doubles:
         """The score that `scoring` names: X (n, R) -> (n,), lower is more abnormal. Deterministic, row by row."""
-        return self._scored(self._rows(X))
+        rows = self._rows(X)
+        return self.model_.score(rows)
 
     def decision_function(self, X: Any) -> Doubles:
         """`score_samples` less `offset_`: X (n, R) -> (n,), negative for outliers."""
@@ -193,45 +195,38 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
             tried[at] = [columns[j].shift for j in block]
             for _ in range(IMPUTATIONS):
                 tried[at] = self.model_.reconstruct(tried)[at]
-            expected[0, block], best[block] = tried[at], self._scored(tried)
+            expected[0, block], best[block] = tried[at], self.model_.score(tried)
         for j in set(range(row.shape[1])).difference(numbers):
             tried = np.repeat(row, columns[j].width, axis=0)
             tried[:, j] = np.arange(columns[j].width)
-            scores = self._scored(tried)
+            scores = self.model_.score(tried)
             expected[0, j], best[j] = scores.argmax(), scores.max()
-        return expected, best - self._scored(row)
+        return expected, best - self.model_.score(row)
 
     def _finish(self, rows: NDArray[Any]) -> None:
         detector = self._detector(self.model_, rows)
         if isinstance(self.contamination, str):
             self.offset_ = _fence(self._unseen_scores(rows))
         else:
-            self.offset_ = float(np.quantile(self._scored(rows, self.model_, detector), self.contamination))
+            self.offset_ = float(np.quantile(self.model_.score(rows, detector), self.contamination))
         self.model_.detector = replace(detector, threshold=self.offset_)
-
-    def _scored(self, rows: NDArray[Any], model: Model | None = None, detector: Detector | None = None) -> Doubles:
-        """The score of raw rows by a model and a detector, None: the fitted ones."""
-        model = self.model_ if model is None else model
-        scores = model.score(rows, detector)
-        scaled = isinstance(model.config.likelihood, Gaussian) and self.scale is not None
-        if self.distance and scaled and self.scoring in ("elbo", "log_likelihood"):
-            scores -= 0.5 * self.distance * np.square(encoded(rows, model.config)).sum(axis=1)
-        return scores
 
     def _detector(self, model: Model, rows: NDArray[Any]) -> Detector:
         if self.scoring == "mahalanobis":
             return Detector.of_codes(model.encode(rows)[0])
-        return Detector(self.scoring, samples=self.samples)
+        scaled = isinstance(model.config.likelihood, Gaussian) and self.scale is not None
+        distance = self.distance if scaled and self.scoring in NATS else 0.0
+        return Detector(self.scoring, samples=self.samples, distance=distance)
 
     def _unseen_scores(self, rows: NDArray[Any]) -> Doubles:
         """The score of each row by a model that was trained without it: what new rows of the same kind will have."""
         if len(rows) > BY_HEART:
-            return self._scored(rows, self.model_, self._detector(self.model_, rows))
+            return self.model_.score(rows, self._detector(self.model_, rows))
         scores = np.empty(len(rows))
         for seen, unseen in KFold(min(FOLDS, len(rows)), shuffle=True, random_state=0).split(rows):
             model = Model(self.model_.config, seed=self._seed_of(self.random_state))
             self._trained(model, rows[seen])
-            scores[unseen] = self._scored(rows[unseen], model, self._detector(model, rows[seen]))
+            scores[unseen] = model.score(rows[unseen], self._detector(model, rows[seen]))
         return scores
 
     def _adopt(self, model: Model) -> None:
@@ -239,7 +234,8 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         if detector is None or detector.threshold is None:
             raise ValueError("the file's model has no detector with a threshold; it was not saved by AnomalyDetector")
         super()._adopt(model)
-        self.scoring, self.samples, self.offset_ = detector.score, detector.samples, detector.threshold
+        self.offset_ = detector.threshold
+        self.scoring, self.samples, self.distance = detector.score, detector.samples, detector.distance
 
 
 def _fence(scores: Doubles) -> float:

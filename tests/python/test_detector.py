@@ -85,6 +85,23 @@ def test_scores_are_what_they_are_named_for(breast):
         assert scores == pytest.approx(np.asarray(expected), rel=2e-4, abs=1e-4), scoring
 
 
+def test_distance_is_taken_off(breast):
+    normal, new, _ = breast
+    near, far = (fv.AnomalyDetector(epochs=5, distance=distance).fit(normal) for distance in (0.0, 0.5))
+    standardised = (new - normal.mean()) / normal.std(ddof=0)
+    difference = near.score_samples(new) - far.score_samples(new)
+    assert difference == pytest.approx(0.25 * (standardised**2).sum(axis=1).to_numpy(), rel=1e-4)
+    unscaled = fv.AnomalyDetector(epochs=5, scale=None, distance=0.5).fit(normal / normal.max())
+    assert unscaled.model_.detector.distance == 0.0
+
+
+def test_a_group_of_anomalies_is_not_learned():
+    rng = np.random.default_rng(0)
+    x = np.r_[rng.standard_normal((600, 6)), 4 + 0.1 * rng.standard_normal((30, 6))]
+    scores = fv.AnomalyDetector(contamination=0.05).fit(x).score_samples(x)
+    assert metrics.roc_auc_score(np.arange(630) < 600, scores) > 0.99
+
+
 def test_auto_holds_for_new_rows(breast):
     """A model of 60 rows knows each of them; its threshold must not take new ones for outliers."""
     normal, new, labels = breast
@@ -119,12 +136,14 @@ def test_names_of_scores_are_listed(breast):
         fv.AnomalyDetector(scoring="likelihood").fit(breast[0])
 
 
-def test_the_file_says_it_all(mixed, tmp_path):
-    detector = fv.AnomalyDetector(contamination=0.1, epochs=5, scoring="mahalanobis").fit(mixed)
+@pytest.mark.parametrize("scoring", ["elbo", "mahalanobis"])
+def test_the_file_says_it_all(mixed, tmp_path, scoring):
+    detector = fv.AnomalyDetector(contamination=0.1, epochs=5, scoring=scoring).fit(mixed)
     detector.save(tmp_path / "detector.safetensors")
     again = fv.AnomalyDetector.load(tmp_path / "detector.safetensors")
     assert again.offset_ == detector.offset_
-    assert again.scoring == "mahalanobis"
+    assert again.scoring == scoring
+    assert again.distance == (1.0 if scoring == "elbo" else 0.0)
     assert np.array_equal(again.score_samples(mixed), detector.score_samples(mixed))
     assert np.array_equal(again.predict(mixed), detector.predict(mixed))
     assert again.contributions(mixed).equals(detector.contributions(mixed))
