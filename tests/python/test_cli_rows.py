@@ -182,6 +182,19 @@ def test_a_kind_by_name_is_that_score_and_no_more(model, capsys):
     assert not np.array_equal(model.score(X), model.score(X, "kl"))
 
 
+def test_a_saved_detector_scores_from_a_shell(capsys):
+    """AnomalyDetector's file alone gives its scores, to the bit, and its predictions."""
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("sklearn")
+    frame = pandas.DataFrame({"age": RNG.normal(40, 10, 80), "pet": RNG.choice(["cat", "dog"], 80)})
+    detector = fv.AnomalyDetector(contamination=0.1, hidden=(8,), latent=1, epochs=3).fit(frame)
+    detector.save("d.safetensors")
+    frame[["pet", "age"]].to_csv("t.csv", index=False, float_format="%.17g")
+    run("score", "d.safetensors", "t.csv")
+    rows = table(capsys.readouterr().out)[1]
+    np.testing.assert_array_equal(floats([row[0] for row in rows], np.float64), detector.score_samples(frame))
+    np.testing.assert_array_equal([row[1] == "1" for row in rows], detector.predict(frame) == -1)
+
+
 # ---- what is read ---------------------------------------------------------------------------------------------------
 
 
