@@ -167,6 +167,34 @@ def test_the_models_detector_is_the_default(named, capsys):
     assert table(capsys.readouterr().out)[0] == ["kl"]  # another score has no threshold of its own
 
 
+def test_a_kind_by_name_is_that_score_and_no_more(model, capsys):
+    model.detector = fv.Detector("kl", threshold=-1, distance=2)
+    model.save("m.safetensors")
+    for arguments, header, expected in (
+        ([], ["score", "abnormal"], model.score(X)),
+        (["--kind", "kl"], ["kl"], model.score(X, "kl")),
+        (["--kind", "reconstruction"], ["reconstruction"], model.score(X, "reconstruction")),
+    ):
+        run("score", "m.safetensors", "x.npy", *arguments)
+        names, rows = table(capsys.readouterr().out)
+        assert names == header
+        np.testing.assert_array_equal(floats(rows, np.float64)[:, 0], expected)
+    assert not np.array_equal(model.score(X), model.score(X, "kl"))
+
+
+def test_a_saved_detector_scores_from_a_shell(capsys):
+    """AnomalyDetector's file alone gives its scores, to the bit, and its predictions."""
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("sklearn")
+    frame = pandas.DataFrame({"age": RNG.normal(40, 10, 80), "pet": RNG.choice(["cat", "dog"], 80)})
+    detector = fv.AnomalyDetector(contamination=0.1, hidden=(8,), latent=1, epochs=3).fit(frame)
+    detector.save("d.safetensors")
+    frame[["pet", "age"]].to_csv("t.csv", index=False, float_format="%.17g")
+    run("score", "d.safetensors", "t.csv")
+    rows = table(capsys.readouterr().out)[1]
+    np.testing.assert_array_equal(floats([row[0] for row in rows], np.float64), detector.score_samples(frame))
+    np.testing.assert_array_equal([row[1] == "1" for row in rows], detector.predict(frame) == -1)
+
+
 # ---- what is read ---------------------------------------------------------------------------------------------------
 
 
