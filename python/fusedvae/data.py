@@ -87,7 +87,7 @@ def load(
     - size: folders of images only: (Y, X) to resize to; grey: drop colour
 
     FileNotFoundError where there is no such file, ValueError for one that is damaged or of an unknown kind and for an
-    option that does not apply to it, ImportError where a library is missing: the message names the extra that brings it.
+    option that does not apply to it, ImportError, which names the extra, where a library is missing.
 
     >>> load("digits").train.shape
     (1617, 8, 8)
