@@ -291,6 +291,8 @@ def _sections(model: Model, rows: NDArray[Any] | None, labels: Any, seed: int) -
         )
     detector = model.detector or Detector("elbo", ELBO_SAMPLES, seed)
     name, unit = SCORES_SHOWN[detector.score]
+    if detector.distance > 0:
+        name += f" less {detector.distance:g} × ½ ‖row‖²"
     drawn_by = f", from {detector.samples} draws of z" if detector.score in ("elbo", "log_likelihood") else ""
     several = labels is not None and len(np.unique(labels)) <= MOST_GROUPS
     yield drawn(

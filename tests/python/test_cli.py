@@ -246,8 +246,8 @@ def test_train_keeps_a_detector(table, tmp_path):
         detector = fv.load(out).detector
         assert detector.score == kind
         assert (fv.load(out).score(rows) < detector.threshold).sum() == 9  # of 90
-    assert cli.main([*common, "--detector", "kl"]) == 0
-    assert fv.load(out).detector.threshold is None
+    assert cli.main([*common, "--detector", "kl", "--distance", "0.5"]) == 0
+    assert (fv.load(out).detector.threshold, fv.load(out).detector.distance) == (None, 0.5)
 
 
 def test_train_writes_a_report(images, tmp_path, capsys):
@@ -322,7 +322,7 @@ def test_info_tells_how_columns_are_read(tmp_path, capsys):
     assert "x1                       one of 'a', 'b', 'c', 'd', 'e', … (7)" in out
     assert cli.main(["info", str(tmp_path / "m.safetensors"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["detector"] == {"score": "kl", "samples": 32, "seed": 0, "threshold": -3.0}
+    assert found["detector"] == {"score": "kl", "samples": 32, "seed": 0, "threshold": -3.0, "distance": 0.0}
 
 
 # ---- bench ----------------------------------------------------------------------------------------------------------

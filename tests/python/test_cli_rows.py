@@ -4,10 +4,12 @@
 import gzip
 import io
 import json
+import os
 import signal
 import struct
 import subprocess
 import sys
+import threading
 
 import fusedvae as fv
 import numpy as np
@@ -163,6 +165,34 @@ def test_the_models_detector_is_the_default(named, capsys):
     np.testing.assert_array_equal([int(row[2]) for row in rows], scores < -8)
     run("score", "n.safetensors", "t.csv", "--drop", "id", "--kind", "kl")
     assert table(capsys.readouterr().out)[0] == ["kl"]  # another score has no threshold of its own
+
+
+def test_a_kind_by_name_is_that_score_and_no_more(model, capsys):
+    model.detector = fv.Detector("kl", threshold=-1, distance=2)
+    model.save("m.safetensors")
+    for arguments, header, expected in (
+        ([], ["score", "abnormal"], model.score(X)),
+        (["--kind", "kl"], ["kl"], model.score(X, "kl")),
+        (["--kind", "reconstruction"], ["reconstruction"], model.score(X, "reconstruction")),
+    ):
+        run("score", "m.safetensors", "x.npy", *arguments)
+        names, rows = table(capsys.readouterr().out)
+        assert names == header
+        np.testing.assert_array_equal(floats(rows, np.float64)[:, 0], expected)
+    assert not np.array_equal(model.score(X), model.score(X, "kl"))
+
+
+def test_a_saved_detector_scores_from_a_shell(capsys):
+    """AnomalyDetector's file alone gives its scores, to the bit, and its predictions."""
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("sklearn")
+    frame = pandas.DataFrame({"age": RNG.normal(40, 10, 80), "pet": RNG.choice(["cat", "dog"], 80)})
+    detector = fv.AnomalyDetector(contamination=0.1, hidden=(8,), latent=1, epochs=3).fit(frame)
+    detector.save("d.safetensors")
+    frame[["pet", "age"]].to_csv("t.csv", index=False, float_format="%.17g")
+    run("score", "d.safetensors", "t.csv")
+    rows = table(capsys.readouterr().out)[1]
+    np.testing.assert_array_equal(floats([row[0] for row in rows], np.float64), detector.score_samples(frame))
+    np.testing.assert_array_equal([row[1] == "1" for row in rows], detector.predict(frame) == -1)
 
 
 # ---- what is read ---------------------------------------------------------------------------------------------------
@@ -346,6 +376,33 @@ def test_training_on_a_folder_of_tables(numbers):
     assert [column.name for column in columns] == ["a", "b"]
     assert columns[0].shift == pytest.approx(frame["a"].mean(), rel=1e-6)
     assert columns[1].scale == pytest.approx(frame["b"].fillna(0).std(ddof=0), rel=1e-6)
+
+
+def test_ctrl_c_leaves_nothing_half_written(model, monkeypatch, capsys):
+    def interrupted(self, z):
+        raise KeyboardInterrupt
+
+    run("encode", "m.safetensors", "x.npy", "--out", "z.npy")
+    monkeypatch.setattr(fv.Model, "decode", interrupted)
+    files = sorted(source.Path().iterdir())
+    run("decode", "m.safetensors", "z.npy", "--out", "back.npy", status=130)
+    assert capsys.readouterr().err == "fusedvae: interrupted\n"
+    assert sorted(source.Path().iterdir()) == files
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes of POSIX")
+def test_results_through_links_and_into_named_pipes(model):
+    source.Path("link.npy").symlink_to("target.npy")
+    run("encode", "m.safetensors", "x.npy", "--out", "link.npy")
+    assert source.Path("link.npy").is_symlink()
+    np.testing.assert_array_equal(np.load("target.npy"), model.encode(X)[0])
+    os.mkfifo("pipe.csv")
+    read = []
+    reader = threading.Thread(target=lambda: read.append(source.Path("pipe.csv").read_text()))
+    reader.start()
+    run("encode", "m.safetensors", "x.npy", "--out", "pipe.csv")
+    reader.join()
+    np.testing.assert_array_equal(floats(table(read[0])[1]), model.encode(X)[0])
 
 
 # ---- shells ---------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     config, detector, count = model.config, model.detector, model.parameter_count
     shapes = {name: list(values.shape) for name, values in model.parameters().items()}
     if options.json:
-        chosen = ("score", "samples", "seed", "threshold")
+        chosen = ("score", "samples", "seed", "threshold", "distance")
         kept = detector and {name: getattr(detector, name) for name in chosen}
         print_json({"config": config.to_dict(), "parameters": count, "tensors": shapes, "detector": kept})
         return 0

@@ -132,7 +132,8 @@ def _reconstruct(options: argparse.Namespace) -> int:
 def _score(options: argparse.Namespace) -> int:
     model = _model(options, 1 + options.contributions + (options.threshold is not None))
     detector = _detector(options, model)
-    fields = [Field(detector.score, [detector.score], (), np.float64)]
+    name = "score" if detector.distance > 0 else detector.score
+    fields = [Field(name, [name], (), np.float64)]
     if detector.threshold is not None:
         fields.append(Field("abnormal", ["abnormal"], (), np.uint8))
     if options.contributions:
@@ -154,21 +155,21 @@ def _score(options: argparse.Namespace) -> int:
         scores = np.concatenate(found)
         values = {name: float(getattr(scores, name)()) for name in ("mean", "min", "max")}
         if detector.threshold is None:
-            return {"kind": detector.score, **values}
+            return {"kind": name, **values}
         abnormal = int((scores < detector.threshold).sum())
-        return {"kind": detector.score, **values, "threshold": detector.threshold, "abnormal": abnormal}
+        return {"kind": name, **values, "threshold": detector.threshold, "abnormal": abnormal}
 
     return _run(options, model, fields, compute, figures)
 
 
 def _detector(options: argparse.Namespace, model: fv.Model) -> fv.Detector:
-    """The model's detector with what the options change, its threshold only for its own kind of score."""
+    """The model's detector with what the options change; a kind that is asked for is that score and no more."""
     own = model.detector
     detector = fv.Detector() if own is None else own
-    if options.kind is not None and options.kind != detector.score:
+    if options.kind is not None and (options.kind != detector.score or detector.distance > 0):
         if options.kind == "mahalanobis" and detector.latent_mean is None:
             raise ValueError(f"{options.model} keeps no codes to compare with: train it with --detector mahalanobis")
-        detector = replace(detector, score=options.kind, threshold=None)
+        detector = replace(detector, score=options.kind, threshold=None, distance=0.0)
     changes = {name: getattr(options, name) for name in ("samples", "seed", "threshold")}
     return replace(detector, **{name: value for name, value in changes.items() if value is not None})
 

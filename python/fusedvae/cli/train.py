@@ -61,6 +61,13 @@ def add(commands: Any) -> None:
         "--detector", choices=SCORES, help="keep this score in the model, as `score` takes it by default"
     )
     group.add_argument(
+        "--distance",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="take W times half the squared norm of the row, as the network reads it, off that score (default 0)",
+    )
+    group.add_argument(
         "--contamination",
         type=float,
         metavar="F",
@@ -123,8 +130,8 @@ def _check(options: argparse.Namespace) -> None:
         check_output(path)
     if options.resume and options.checkpoint is None:
         raise UsageError("--resume goes on from a checkpoint: name it with --checkpoint")
-    if options.contamination is not None and options.detector is None:
-        raise UsageError("--contamination sets the threshold of a score: name it with --detector")
+    if options.detector is None and (options.contamination is not None or options.distance):
+        raise UsageError("--contamination and --distance belong to a score: name it with --detector")
     if options.contamination is not None and not 0 < options.contamination <= 0.5:
         raise UsageError(f"--contamination must be in (0, 0.5], it is {options.contamination:g}")
     if options.report:
@@ -160,6 +167,7 @@ def _detector(options: argparse.Namespace, model: fv.Model, x: NDArray[Any]) -> 
         if options.detector == "mahalanobis"
         else fv.Detector(options.detector)
     )
+    detector = replace(detector, distance=options.distance)
     if options.contamination is None:
         return detector
     scores = np.concatenate([model.score(block, detector) for block in blocks])
