@@ -11,6 +11,8 @@ Terms are in nats per row, summed over features, constants included: loss = reco
 elbo = -(reconstruction + KL).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import _checks, _core, kernels
 from ._core import BadFileError, NonFiniteError
 from .callbacks import Callback, History, Losses, Progress
@@ -22,7 +24,27 @@ from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, Linear
 from .sampler import Sampler
 from .trainer import Trainer
 
+if TYPE_CHECKING:
+    from .onnx import to_onnx as to_onnx
+    from .state_dict import from_torch as from_torch
+    from .torch import to_torch as to_torch
+
 __version__ = _core.version()
+
+# What not every program needs is imported when it is named: the names and their modules.
+_ON_DEMAND = {"from_torch": "state_dict", "to_onnx": "onnx", "to_torch": "torch"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_DEMAND})
 
 
 def set_num_threads(threads: int) -> None:

@@ -12,9 +12,18 @@ MODULES = sorted(
     module.name for module in pkgutil.iter_modules(fv.__path__) if module.name not in ("_core", "__main__")
 )
 
+# What a module's import or its examples need beyond NumPy.
+NEEDS = {
+    "_onnx_graph": ["onnx"],
+    "onnx": ["onnx"],
+    "torch": ["torch"],
+}
+
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str):
+    for library in NEEDS.get(name, []):
+        pytest.importorskip(library)
     before = fv.get_num_threads()
     try:
         results = doctest.testmod(importlib.import_module(f"fusedvae.{name}"), optionflags=doctest.ELLIPSIS)
