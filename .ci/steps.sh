@@ -62,6 +62,7 @@ step_embed() {
         cmake -S "$clone/tests/embed" -B "$work/embed" -G Ninja "-Dfusedvae_ROOT=$prefix" >/dev/null
         cmake --build "$work/embed"
         test_native embed
+        FUSEDVAE_EMBED_BUILD=$work/embed FUSEDVAE_LIB=$prefix/lib python -m pytest -q "$clone/tests/embed"
     done
     if command -v pkg-config >/dev/null; then
         local -x PKG_CONFIG_PATH

@@ -293,7 +293,7 @@ fvae_status fvae_model_log_likelihood(const fvae_model* model, const fvae_array*
 }
 fvae_detector fvae_detector_default(void) {
     const Detector d;
-    return {sizeof(fvae_detector), d.score, d.samples, d.seed, d.threshold, nullptr, nullptr};
+    return {sizeof(fvae_detector), d.score, d.samples, d.seed, d.threshold, d.distance, nullptr, nullptr};
 }
 int32_t fvae_model_has_detector(const fvae_model* model) { return model && model->model->detector ? 1 : 0; }
 fvae_status fvae_model_detector(const fvae_model* model, fvae_detector* detector) {
@@ -306,6 +306,7 @@ fvae_status fvae_model_detector(const fvae_model* model, fvae_detector* detector
                  own->samples,
                  own->seed,
                  own->threshold,
+                 own->distance,
                  data_of(own->latent_mean),
                  data_of(own->latent_precision)};
         write_struct(detector, d, "detector");

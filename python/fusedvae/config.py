@@ -122,6 +122,16 @@ class Config:
         """The values of one row as the network reads it, D: more than `width` where columns hold categories."""
         return self.width if self.columns is None else sum(column.width for column in self.columns)
 
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of a row's `width` values, in order; "x0", "x1", … where they have none.
+
+        >>> Config(input_shape=2, columns=[Column("age"), Column()]).column_names
+        ('age', 'x1')
+        """
+        names = [""] * self.width if self.columns is None else [column.name for column in self.columns]
+        return tuple(name or f"x{j}" for j, name in enumerate(names))
+
     def to_dict(self) -> dict[str, Any]:
         """This configuration in plain values that JSON can hold.
 

@@ -110,13 +110,18 @@ class _Builder:
             if part == "all":
                 graph.output("mean", self.raw(self.mean(self.output(mu))), ["n", *config.input_shape])
             if detector is not None:
-                graph.output("score", self.score(detector, x, mu, logvar), ["n"])
+                score = self.score(detector, x, mu, logvar)
+                if detector.distance:
+                    squares = graph.total(graph.add("Mul", x, x), 1)
+                    score = graph.add("Sub", score, graph.times(squares, 0.5 * detector.distance))
+                graph.output("score", score, ["n"])
                 metadata["fusedvae.detector"] = json.dumps(
                     {
                         "score": detector.score,
                         "samples": detector.samples,
                         "seed": str(detector.seed),  # more than a JSON number holds in many readers
                         "threshold": detector.threshold,
+                        "distance": detector.distance,
                     }
                 )
         return graph.to_model(f"fusedvae_{part}", _core.version(), metadata)

@@ -46,10 +46,10 @@ def run(path, **inputs):
     return dict(zip(names, session.run(None, inputs), strict=True))
 
 
-def detector(model, x, score, samples=4):
+def detector(model, x, score, samples=4, distance=0.0):
     if score == "mahalanobis":
         return fv.Detector.of_codes(model.encode(x)[0], threshold=-9.5)
-    return fv.Detector(score, samples=samples, seed=2**63 + 5, threshold=-9.5)
+    return fv.Detector(score, samples=samples, seed=2**63 + 5, threshold=-9.5, distance=distance)
 
 
 def table(rows=40):
@@ -128,6 +128,16 @@ def test_what_the_engine_refuses_is_nan(tmp_path):
         assert refused.tolist() == [True] * 5 + [False], name
 
 
+@pytest.mark.parametrize("score", ["elbo", "kl"])
+def test_the_rows_distance_is_taken_off(make_model, x, tmp_path, score):
+    model = make_model(likelihood="gaussian")
+    without = model.score(x, detector(model, x, score))
+    expected = model.score(x, detector(model, x, score, distance=2.0))
+    assert np.abs(expected - without).max() > 0.1
+    fv.to_onnx(model, tmp_path / "m.onnx", "scorer", detector(model, x, score, distance=2.0))
+    close(run(tmp_path / "m.onnx", x=x)["score"], expected)
+
+
 def test_small_probabilities_do_not_vanish(make_model, x, tmp_path):
     # exp of -500 nats is zero in float32
     model = make_model(likelihood=fv.Gaussian(fixed_variance=1e-3))
@@ -163,7 +173,7 @@ def test_metadata_says_what_it_is(make_model, x, tmp_path):
     found = onnx.load(tmp_path / "m.onnx")
     metadata = {entry.key: entry.value for entry in found.metadata_props}
     assert fv.Config.from_dict(json.loads(metadata["fusedvae.config"])) == model.config
-    expected = {"score": "elbo", "samples": 3, "seed": str(2**63 + 5), "threshold": -9.5}
+    expected = {"score": "elbo", "samples": 3, "seed": str(2**63 + 5), "threshold": -9.5, "distance": 0.0}
     assert json.loads(metadata["fusedvae.detector"]) == expected
     assert (found.producer_name, found.producer_version) == ("fusedvae", fv.__version__)
     assert found.opset_import[0].version >= 17
