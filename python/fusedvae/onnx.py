@@ -73,8 +73,7 @@ def to_onnx(
 
 def _check_detector(model: Model, detector: Detector) -> None:
     config = model.config
-    if detector.score == "mahalanobis":
-        model.score(np.zeros((1, *config.input_shape)), detector)  # the engine says what is wrong with the metric
+    model.copy().detector = detector  # the engine says what is wrong with it
     if detector.score in ("elbo", "log_likelihood"):
         widest = max(config.encoded_width, config.latent, *config.decoder_hidden)
         if detector.samples * widest > MOST_SAMPLED:
