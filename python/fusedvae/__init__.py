@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .mixture import Mixture as Mixture
     from .neighbours import Neighbours as Neighbours
     from .onnx import to_onnx as to_onnx
-    from .state_dict import from_torch as from_torch
+    from .state_dict import from_torch
     from .stopping import EarlyStopping
     from .torch import to_torch as to_torch
 
@@ -147,6 +147,7 @@ __all__ = [
     "backend",
     "collapse_report",
     "find_learning_rate",
+    "from_torch",
     "get_num_threads",
     "init_variance",
     "kernels",

@@ -39,7 +39,8 @@ def from_torch(source: Any, config: Config | None = None, *, names: Names | None
     input_shape=(28, 28) or likelihood=fv.Gaussian(fixed_variance=0.1).
 
     `encoder_logvar` is the log of the variance: double the weights and bias of a layer that gives the log of the
-    standard deviation. Values are converted to float32. TypeError for what is no state dict; ValueError that names
+    standard deviation. A layer without bias has one of zeros; normalisation is folded into the layer beside it first.
+    Values are converted to float32. TypeError for what is no state dict; ValueError that names
     every tensor that is missing, left over, or of the wrong shape, and for values that are not finite.
 
     >>> import numpy as np, fusedvae as fv
@@ -47,7 +48,7 @@ def from_torch(source: Any, config: Config | None = None, *, names: Names | None
     >>> tensors = {f"{layer}.weight": np.ones(shape) for layer, shape in layers.items()}
     >>> tensors |= {f"{layer}.bias": np.zeros(shape[0]) for layer, shape in layers.items()}
     >>> from_torch(tensors)
-    Model(128 parameters, Bernoulli(), relu)
+    Model(170 parameters, Bernoulli(), relu)
       encoder.0: 6 -> 8
       encoder_mean: 8 -> 2
       encoder_logvar: 8 -> 2
@@ -61,8 +62,13 @@ def from_torch(source: Any, config: Config | None = None, *, names: Names | None
     theirs = _arrays(source)
     if names is None and {_layer(name) for name in theirs} == EXAMPLE_NAMES.keys():
         names = EXAMPLE_NAMES
-    tensors, origin = _renamed(theirs, names or {})
+    tensors, origin = _renamed(theirs, _checked(names or {}))
     model = Model(_inferred(tensors, options, theirs) if config is None else config)
+    for name in model.parameters():
+        weight = tensors.get(f"{_layer(name)}.weight")
+        if name.endswith(".bias") and name not in tensors and weight is not None:
+            tensors[name] = np.zeros(weight.shape[:1], np.float32)
+            origin[name] = name
     _check_fit(model, tensors, origin)
     model.set_parameters(tensors)
     return model
@@ -89,16 +95,29 @@ def _layer(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _renamed(theirs: dict[str, NDArray[Any]], names: Names) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def _checked(names: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(names, Mapping):
+        raise TypeError(f"names must map their names to ours, {{theirs: ours}}, not {names!r}")
+    checked = {}
+    for theirs, ours in names.items():
+        parts = tuple(ours) if isinstance(ours, (tuple, list)) else (ours,)
+        if not all(isinstance(name, str) for name in (theirs, *parts)):
+            raise TypeError(f"names must map strings to strings or to tuples of strings, not {theirs!r} to {ours!r}")
+        checked[theirs] = parts
+    return checked
+
+
+def _renamed(
+    theirs: dict[str, NDArray[Any]], names: dict[str, tuple[str, ...]]
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """The tensors under our names, and where each comes from."""
     tensors: dict[str, NDArray[Any]] = {}
     origin: dict[str, str] = {}
     unused = set(names)
     for name, array in theirs.items():
         key = name if name in names else _layer(name)
-        ours = names.get(key, key)
+        parts = names.get(key, (key,))
         unused.discard(key)
-        parts = (ours,) if isinstance(ours, str) else tuple(ours)
         suffix = name[len(key) :]
         if array.shape and array.shape[0] % len(parts):
             raise ValueError(f"{name} has shape {array.shape}, which is not {len(parts)} equal parts for {parts}")

@@ -99,9 +99,9 @@ class VAE(nn.Module):  # type: ignore[misc]
         return Terms(nll.mean(0) if nll.dim() == 2 else nll, kl)
 
     def _encoded(self, x: Tensor) -> Tensor:
-        rows = x.flatten(1)
-        if rows.shape[1] != self.config.width:
+        if math.prod(x.shape[1:]) != self.config.width:
             raise ValueError(f"x has shape {tuple(x.shape)}; the model reads {self.config.width} columns")
+        rows = torch.flatten(x, 1)
         dtype = self.encoder_mean.weight.dtype
         if self._source is None:
             return rows.to(dtype) * self.config.uint8_scale if rows.dtype == torch.uint8 else rows.to(dtype)

@@ -16,6 +16,7 @@ MODULES = sorted(
 
 # What a module's import or its examples need beyond NumPy.
 NEEDS = {
+    "_estimator": ["sklearn"],
     "anomaly": ["sklearn"],
     "data": ["sklearn"],
     "estimators": ["sklearn", "pandas"],

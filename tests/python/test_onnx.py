@@ -201,6 +201,8 @@ def test_refusals_leave_the_old_file(make_model, tmp_path, monkeypatch):
         fv.to_onnx(model, path, "scorer")
     with pytest.raises(ValueError, match="unknown score 'elb'"):
         fv.to_onnx(model, path, detector="elb")
+    with pytest.raises(TypeError, match=r"a fusedvae\.Detector or a score's name, not 3"):
+        fv.to_onnx(model, path, detector=3)
     with pytest.raises(ValueError, match="latent_mean"):
         fv.to_onnx(model, path, detector=fv.Detector("mahalanobis", latent_mean=[0.0], latent_precision=[[1.0]]))
     with pytest.raises(ValueError, match=r"900000 samples of 40 values .* at most 838860 samples"):

@@ -99,6 +99,13 @@ def test_other_precisions_are_converted():
     )
 
 
+def test_layers_without_bias_have_zeros():
+    source = {name: array for name, array in EXAMPLE.items() if name != "fc3.bias"}
+    parameters = fv.from_torch(source).parameters()
+    assert not parameters["decoder.0.bias"].any()
+    np.testing.assert_array_equal(parameters["decoder_logits.bias"], EXAMPLE["fc4.bias"])
+
+
 def changed(**arrays):
     """EXAMPLE with some tensors replaced, or left out where None; __ stands for a dot."""
     named = {name.replace("__", "."): array for name, array in arrays.items()}
@@ -117,7 +124,7 @@ OWN = fv.Model(CONFIG).parameters()
         ({"source": {}}, ValueError, "the state dict is empty"),
         ({"source": {0: ONE}}, TypeError, "names are strings, not 0"),
         ({"source": {"weight": ONE}}, ValueError, r"names no encoder_mean.*names=\{theirs: ours\}.*weight \(1,\)"),
-        ({"source": changed(fc22__bias=None)}, ValueError, r"missing: encoder_logvar\.bias$"),
+        ({"source": changed(fc22__weight=None)}, ValueError, r"missing: encoder_logvar\.weight$"),
         ({"source": changed(fc4__scale=ONE)}, ValueError, r"left over: fc4\.scale$"),
         (
             {"source": changed(fc3__weight=np.ones((7, 4), np.float32))},
@@ -130,6 +137,8 @@ OWN = fv.Model(CONFIG).parameters()
             "names no encoder_mean and decoder_logits or decoder_mean",
         ),
         ({"source": {**OWN, "extra": ONE}, "config": CONFIG}, ValueError, "left over: extra"),
+        ({"source": OWN, "names": ["fc9"]}, TypeError, r"names must map .* not \['fc9'\]"),
+        ({"source": OWN, "names": {"encoder_mean": ("a", 2)}}, TypeError, "strings to strings or to tuples"),
         (
             {"source": OWN, "config": fv.Config(input_shape=12, hidden=7, latent=2)},
             ValueError,

@@ -101,6 +101,10 @@ def test_wrong_widths_are_refused(make_model, x):
     module = fv.to_torch(make_model())
     with pytest.raises(ValueError, match=r"x has shape \(90, 11\); the model reads 12 columns"):
         module.encode(torch.from_numpy(x[:, :11].copy()))
+    with pytest.raises(ValueError, match=r"x has shape \(12,\); the model reads 12 columns"):
+        module.encode(torch.from_numpy(x[0]))
+    with pytest.raises(TypeError, match="must be Tensor, not"):
+        module.encode(x)
     with pytest.raises(TypeError, match=r"model must be a fusedvae\.Model, not Config"):
         fv.to_torch(fv.Config())
 
