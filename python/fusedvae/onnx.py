@@ -20,8 +20,8 @@ from .detector import Detector
 from .model import Model
 
 PARTS = ("all", "encoder", "decoder", "scorer")
-# A file of protocol buffers holds less than 2 GiB; what is not parameters takes little of it.
-MOST_PARAMETERS = 2**29 - 2**22
+# 1.5 GiB: a file of protocol buffers holds less than 2 GiB, and noise may take some.
+MOST_PARAMETERS = 3 * 2**27
 # Values of the widest layer over all samples of one row: 128 MiB.
 MOST_SAMPLED = 2**25
 
@@ -42,9 +42,9 @@ def to_onnx(
     1e-5 of the values' scale; a Mahalanobis score within what its metric makes of the codes' rounding. The metadata has
     the configuration and the detector with its threshold as JSON, under "fusedvae.config" and "fusedvae.detector".
 
-    ImportError without the onnx package; ValueError for an unknown part, a scorer without a detector, a model of 2 GiB
-    or more, and so many samples that a layer takes more than 2^25 values for one row; OSError's kinds where the system
-    refuses.
+    ImportError without the onnx package; ValueError for an unknown part, a scorer without a detector, a model of more
+    than 1.5 GiB, and so many samples that a layer takes more than 2^25 values for one row; OSError's kinds where the
+    system refuses.
 
     >>> import tempfile, onnx, fusedvae as fv
     >>> model = fv.Model(fv.Config(input_shape=6, latent=2))
@@ -69,7 +69,7 @@ def to_onnx(
         elif part == "scorer":
             raise ValueError('the model has no detector: set model.detector, or say detector="elbo" or another score')
     if model.parameter_count > MOST_PARAMETERS:
-        raise ValueError(f"the model has {model.parameter_count} parameters; an ONNX file holds less than 2 GiB")
+        raise ValueError(f"the model has {model.parameter_count} parameters; an ONNX file takes {MOST_PARAMETERS}")
     content: bytes = _Builder(model).build(part, detector).SerializeToString()
     with replacing(path) as temporary:
         temporary.write_bytes(content)
