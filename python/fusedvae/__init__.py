@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from .loggers import CSVLogger, TensorBoard
     from .mixture import Mixture as Mixture
     from .neighbours import Neighbours as Neighbours
+    from .onnx import to_onnx as to_onnx
+    from .state_dict import from_torch
     from .stopping import EarlyStopping
+    from .torch import to_torch as to_torch
 
 __version__ = _core.version()
 
@@ -53,9 +56,12 @@ _ON_DEMAND = {
     "VAE": "estimators",
     "collapse_report": "diagnostics",
     "find_learning_rate": "learning_rate",
+    "from_torch": "state_dict",
     "init_variance": "initial",
     "plot": "plot",
     "report": "report",
+    "to_onnx": "onnx",
+    "to_torch": "torch",
 }
 
 
@@ -141,6 +147,7 @@ __all__ = [
     "backend",
     "collapse_report",
     "find_learning_rate",
+    "from_torch",
     "get_num_threads",
     "init_variance",
     "kernels",

@@ -300,7 +300,7 @@ class Caller {
     void parameter() {
         if (models_.empty()) return;
         fvae_model* m = model().get();
-        const int64_t index = number(4) - 1;
+        const int64_t index = below(2) ? 0 : number(4);
         const char* name = nullptr;
         int32_t rank = 0;
         int64_t shape[2];
@@ -326,15 +326,16 @@ class Caller {
         if (trainers_.empty()) return;
         const fvae_trainer* t = any_trainer().get();
         fvae_epoch epoch{};
-        count("history", fvae_trainer_history(t, number(3) - 1, &epoch));
+        count("history", fvae_trainer_history(t, below(2) ? 0 : number(3), &epoch));
         const char* name = nullptr;
         int64_t bytes = 0;
         fvae_trainer_memory(t, number(9), &name, &bytes);
     }
     void latent() {
         const int64_t n = rarely() ? -1 : static_cast<int64_t>(below(kMostRows));
-        count("sample_latent", fvae_sample_latent(random_(), random_(), n, rarely() ? -1 : number(kMostLatent) % 1000,
-                                                  real(), output()));
+        count("sample_latent",
+              fvae_sample_latent(random_(), random_(), n, rarely() ? -1 : 1 + static_cast<int64_t>(below(kMostLatent)),
+                                 real(), output()));
     }
     void kernel() {
         const int64_t B = below(16), K = below(16), N = below(16);

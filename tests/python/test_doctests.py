@@ -21,11 +21,14 @@ NEEDS = {
     "data": ["sklearn"],
     "estimators": ["sklearn", "pandas"],
     "mixture": ["sklearn"],
+    "_onnx_graph": ["onnx"],
+    "onnx": ["onnx"],
     "plot": ["matplotlib"],
     "pyod": ["sklearn", "pyod"],
     "report": ["matplotlib", "jinja2"],
     "sampler": ["sklearn"],
     "tables": ["sklearn"],
+    "torch": ["torch"],
 }
 
 
