@@ -24,6 +24,8 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 maximum_signature_line_length = 100
+# Large, and no more than named by what is described.
+autodoc_mock_imports = ["torch", "onnx"]
 
 
 def escape_stars(
