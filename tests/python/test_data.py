@@ -240,6 +240,12 @@ def test_csv_headers_and_delimiters(tmp_path, text):
 
 
 @pytest.mark.usefixtures("csv_reader")
+def test_csv_numbers_keep_their_bits(tmp_path):
+    x = np.random.default_rng(0).standard_normal(1000)
+    (tmp_path / "x.csv").write_text("\n".join(["x", *map(repr, x.tolist())]))
+    assert _readers.csv_columns(tmp_path / "x.csv")["x"].tobytes() == x.tobytes()
+
+
 def test_csv_label_and_drop(tmp_path):
     (tmp_path / "t.csv").write_text("id,a,kind,b\nx1,1,cat,2\nx2,3,dog,4\n")
     with pytest.raises(ValueError, match=r"not numeric: 'id', 'kind'; name the label with label="):
