@@ -32,15 +32,15 @@ readme_command() {
         END { exit !found }' README.md
 }
 
-# What needs PyTorch, ONNX or the Hugging Face Hub's library, which the other steps do without. PyTorch's CPU build is
-# asked for by name, because the default one brings gigabytes of GPU libraries.
+# What needs PyTorch, ONNX, PyOD, Sphinx or the Hugging Face Hub's library, which the other steps do without. PyTorch's
+# CPU build is asked for by name, because the default one brings gigabytes of GPU libraries.
 step_torch() {
     need_clone
     local torch='torch==2.13.0+cpu'
     pip download --quiet --no-deps --dest "$work/torch" "$torch" >/dev/null 2>&1 || skip "$torch is not to be had here"
-    venv torch "${clone}[test-torch]" "$work"/torch/*.whl
+    venv torch "${clone}[test-torch,docs]" "$work"/torch/*.whl
     cd "$clone"
-    python -m pytest tests/python/test_{pytorch,torch_interchange,onnx,hub,doctests}.py
+    python -m pytest tests/python/test_{pytorch,torch_interchange,onnx,hub,pyod,doctests,docs}.py
 }
 
 step_native() {

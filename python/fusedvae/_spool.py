@@ -42,18 +42,17 @@ def spool(
     their names), an Arrow Dataset, Table or RecordBatchReader, a DataFrame, an array, or an iterable of arrays
     (b, ...), tensors or tables, such as a generator.
 
-    path: where to keep it, a .npy file, written atomically; None is a temporary file, which is gone when the map is, or
-    the process. folder: of the temporary file, by default that of `cache_folder` ($FUSEDVAE_CACHE, else
-    ~/.cache/fusedvae); it must have room for the rows. columns: of tables: those to read, in this order. dtype:
-    "float32", "float64", "float16", "uint8" or "bool"; None is the source's own where all its columns share one of
-    them, with float64 and everything else as float32. missing: "error", or "keep" for NaN where a value is missing,
-    which a model whose columns have a fill reads.
+    - path: where to keep it, a .npy file, written atomically; None is a temporary file, which is gone when the map is,
+      or the process; folder: of the temporary file, by default that of `cache_folder` ($FUSEDVAE_CACHE, else
+      ~/.cache/fusedvae); it must have room for the rows
+    - columns: of tables: those to read, in this order
+    - dtype: "float32", "float64", "float16", "uint8" or "bool"; None is the source's own where all its columns share
+      one of them, with float64 and everything else as float32
+    - missing: "error", or "keep" for NaN where a value is missing, which a model whose columns have a fill reads
 
-    Raises:
-        ValueError: a missing or infinite value (naming column and row, from 0), a column that is absent or not numeric,
-            parts that differ in their columns, no rows, a damaged file.
-        OSError: of reading or writing; the message names the file.
-        ImportError: pyarrow or pandas is needed; the message names the extra.
+    ValueError for a missing or infinite value (naming column and row, from 0), a column that is absent or not numeric,
+    parts that differ in their columns, no rows and a damaged file; OSError of reading or writing, which names the file;
+    ImportError, which names the extra, where pyarrow or pandas is needed.
 
     >>> import numpy as np
     >>> blocks = (np.full((2, 3), i, np.float32) for i in range(4))

@@ -79,20 +79,15 @@ def load(
     A path is a .npy, .npz, IDX (plain or gzipped), CSV, Parquet or Arrow file, a folder with MNIST's four files, a
     folder of images, or one of tables (CSV, Parquet, Arrow). Rows of large tables and .npy files stay on disk.
 
-    Args:
-        test_fraction: share of the rows held out where the source has no test set of its own: a random choice by
-            `seed`, the last rows of a memory map. 0 holds out none.
-        image_shape: the images that rows are, e.g. (28, 28), where the file does not say.
-        key: .npz only: the array to read.
-        label: tables only: the column that holds labels.
-        drop: tables only: columns to leave out.
-        size: folders of images only: (Y, X) to resize to.
-        grey: folders of images only: drop colour.
+    - test_fraction: share of the rows held out where the source has no test set of its own: a random choice by `seed`,
+      the last rows of a memory map; 0 holds out none
+    - image_shape: the images that rows are, e.g. (28, 28), where the file does not say
+    - key: .npz only: the array to read
+    - label: tables only: the column that holds labels; drop: columns to leave out
+    - size: folders of images only: (Y, X) to resize to; grey: drop colour
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, of an unknown kind, or an option does not apply to it.
-        ImportError: a library is missing; the message names the extra that brings it.
+    FileNotFoundError where there is no such file, ValueError for one that is damaged or of an unknown kind and for an
+    option that does not apply to it, ImportError, which names the extra, where a library is missing.
 
     >>> load("digits").train.shape
     (1617, 8, 8)

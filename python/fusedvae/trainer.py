@@ -20,13 +20,16 @@ from .optimizers import Adam, Beta, Constant, Optimizer, Schedule
 class Trainer:
     """Trains `model` in place.
 
-    optimizer: `SGD`, `Adam` or `AdamW`; None is Adam(1e-3). schedule: `Constant`, `Cosine` or `StepDecay` of its rate.
-    beta: the KL's weight, a number, `LinearBeta` or `CyclicalBeta`. clip_norm: the gradient's global norm is limited to
-    it. free_bits: nats per latent dimension on the batch-mean KL (Kingma et al. 2016, eq. 15). threads: None follows
-    `set_num_threads`. seed: of shuffle and noise. drop_last: leave a last short batch out. snapshot: keep the state of
-    each epoch's start, restored when a loss is not finite. precision: what the step's products multiply, "float32",
-    "bfloat16" (sums, parameters, moments, log-variances and losses stay float32; ValueError where the processor does
-    not gain by it) or "auto", which is bfloat16 where that is to be had.
+    - optimizer: `SGD`, `Adam` or `AdamW`; None is Adam(1e-3); schedule: `Constant`, `Cosine` or `StepDecay` of its rate
+    - beta: the KL's weight, a number, `LinearBeta` or `CyclicalBeta`
+    - clip_norm: the gradient's global norm is limited to it
+    - free_bits: nats per latent dimension on the batch-mean KL (Kingma et al. 2016, eq. 15)
+    - precision: what the step's products multiply, "float32", "bfloat16" (sums, parameters, moments, log-variances and
+      losses stay float32; ValueError where the processor does not gain by it) or "auto", which is bfloat16 where that
+      is to be had
+    - threads: None follows `set_num_threads`; seed: of shuffle and noise
+    - drop_last: leave a last short batch out
+    - snapshot: keep the state of each epoch's start, restored when a loss is not finite
 
     The same seed gives the same bits for any number of threads.
 
