@@ -163,7 +163,7 @@ def _tiles(ax: Axes | None, images: NDArray[Any], columns: int, scale_of: NDArra
 
 def _mark(ax: Axes, axis: str, names: Sequence[str], tiles: int) -> None:
     """Names below or beside the tiles; where they would touch, every second one, every third, …"""
-    length = ax.images[0].get_array().shape[0 if axis == "y" else 1]  # type: ignore[union-attr]
+    length = np.asarray(ax.images[0].get_array()).shape[0 if axis == "y" else 1]
     centres = (np.arange(tiles) + 0.5) * (length + 1) / tiles - 1
     step = -(-tiles // 20)
     (ax.set_yticks if axis == "y" else ax.set_xticks)(centres[::step], list(names[::step]), fontsize=8)
