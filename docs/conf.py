@@ -10,7 +10,6 @@ project = "fusedvae"
 author = "the fusedvae developers"
 version = release = fusedvae.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxarg.ext"]
-exclude_patterns = ["README.md"]
 html_theme = "furo"
 html_title = "fusedvae"
 html_copy_source = False

@@ -14,7 +14,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 MARKDOWN = sorted(DOCS.rglob("*.md"))
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 # Rounding differs among processors' instruction sets and libraries' versions, and training makes it grow.
-RELATIVE, ABSOLUTE = 0.2, 3.0
+RELATIVE, ABSOLUTE = 0.15, 0.03
 
 
 def load(name):
