@@ -13,6 +13,7 @@ themselves. Tables are cut to ROWS random rows, as ADBench does. The figure is t
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from pathlib import Path
@@ -45,63 +46,68 @@ def load(folder: Path, name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x[rows], y[rows]
 
 
-def measure(folder: Path, seeds: int) -> dict[str, dict[str, dict[str, dict[str, list[float]]]]]:
-    """results[setting][table][arm]: "auroc" and "seconds" (training and scoring) of each seed."""
-    results: dict = {
-        setting: {name: {arm: {"auroc": [], "seconds": []} for arm in ARMS} for name in TABLES} for setting in SETTINGS
-    }
+def measure(folder: Path, arms: list[str], seeds: int, results: dict) -> None:
+    """Puts "auroc" and "seconds" (training and scoring) of each seed into results[setting][table][arm]."""
     for name in TABLES:
-        for seed in range(seeds):
-            x, y = load(folder, name, seed)
-            for setting in SETTINGS:
-                train, test, labels = split(x, y, setting, seed)
-                for arm, detect in ARMS.items():
+        for setting in SETTINGS:
+            for arm in arms:
+                figures: dict[str, list[float]] = {"auroc": [], "seconds": []}
+                results.setdefault(setting, {}).setdefault(name, {})[arm] = figures
+                for seed in range(seeds):
+                    train, test, labels = split(*load(folder, name, seed), setting, seed)
                     start = time.perf_counter()
-                    scores = detect(train, test, seed)
-                    figures = results[setting][name][arm]
+                    scores = ARMS[arm](train, test, seed)
                     figures["seconds"].append(round(time.perf_counter() - start, 4))
                     figures["auroc"].append(round(auroc(labels, scores), 3))
         print(f"{name} done", flush=True)
-    return results
 
 
-def show(setting: str, results: dict) -> tuple[dict[str, float], dict[str, float]]:
-    """Prints the setting's table; its mean AUROC and median seconds for each arm."""
-    rows = []
-    for name, arms in results.items():
-        means = [statistics.mean(figures["auroc"]) for figures in arms.values()]
-        spread = statistics.pstdev(arms["fusedvae"]["auroc"])
-        rows.append([name.split("_", 1)[1], *(f"{mean:.1f}" for mean in means), f"{spread:.1f}"])
-    mean = {arm: statistics.mean(statistics.mean(of[arm]["auroc"]) for of in results.values()) for arm in ARMS}
-    seconds = {arm: statistics.median(s for of in results.values() for s in of[arm]["seconds"]) for arm in ARMS}
-    rows.append(["mean", *(f"{value:.2f}" for value in mean.values()), ""])
-    rows.append(["median seconds", *(f"{value:.2f}" for value in seconds.values()), ""])
-    print("\n" + table([setting, *ARMS, "fusedvae's deviation"], rows))
+def show(setting: str, results: dict) -> dict[str, dict[str, float]]:
+    """Prints the setting's table; the mean AUROC and the median seconds of each arm that knows all tables."""
+    arms = [arm for arm in ARMS if all(arm in figures for figures in results.values())]
+    mean = {arm: statistics.mean(statistics.mean(of[arm]["auroc"]) for of in results.values()) for arm in arms}
+    seconds = {arm: statistics.median(s for of in results.values() for s in of[arm]["seconds"]) for arm in arms}
+    rows = [
+        [name.split("_", 1)[1], *(f"{statistics.mean(of[arm]['auroc']):.1f}" for arm in arms)]
+        for name, of in results.items()
+    ]
+    rows.append(["mean", *(f"{mean[arm]:.2f}" for arm in arms)])
+    rows.append(["median seconds", *(f"{seconds[arm]:.2f}" for arm in arms)])
+    print("\n" + table([setting, *arms], rows))
     for arm, points in GOALS.items():
-        above = mean["fusedvae"] - mean[arm]
-        print(f"{above:+.2f} points from {arm} ({'reached' if above >= points else 'missed'}: at least {points:+.0f})")
-    return mean, seconds
+        if {arm, "fusedvae"} <= mean.keys():
+            above = mean["fusedvae"] - mean[arm]
+            print(f"{above:+.2f} points from {arm}'s mean; {'reached' if above >= points else 'missed'}: {points:+.0f}")
+    return {arm: {"auroc": mean[arm], "median_seconds": seconds[arm]} for arm in arms}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="with the ten .npz files")
+    parser.add_argument("--arms", default=",".join(ARMS), help="of these, by commas (%(default)s)")
     parser.add_argument("--seeds", type=int, default=5, help="cuts, splits and trainings of each (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the record there")
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="also write the record there; other arms' figures in it stay"
+    )
     arguments = parser.parse_args()
+    arms = arguments.arms.split(",")
+    for arm in arms:
+        if arm not in ARMS:
+            parser.error(f"no {arm!r}; known are {', '.join(ARMS)}")
     for name in TABLES:
         if not (arguments.data / f"{name}.npz").exists():
             parser.error(f"{arguments.data} has no {name}.npz")
 
+    record: dict = {"benchmark": "anomaly", "rows": ROWS, "machine": {}, "versions": {}, "means": {}, "results": {}}
+    if arguments.json and arguments.json.exists():
+        record |= json.loads(arguments.json.read_text())
     where = machine()
-    results = measure(arguments.data, arguments.seeds)
-    means = {}
-    for setting, of in results.items():
-        mean, seconds = show(setting, of)
-        means[setting] = {arm: {"auroc": mean[arm], "median_seconds": seconds[arm]} for arm in ARMS}
+    measure(arguments.data, arms, arguments.seeds, record["results"])
+    record["machine"] |= dict.fromkeys(arms, where)
+    record["versions"] |= versions()
+    record["means"] = {setting: show(setting, of) for setting, of in record["results"].items()}
     if arguments.json:
-        record = {"benchmark": "anomaly", "machine": where, "versions": versions(), "rows": ROWS, "means": means}
-        write(arguments.json, record | {"results": results})
+        write(arguments.json, record)
 
 
 if __name__ == "__main__":
