@@ -83,3 +83,15 @@ step_zig() {
         ls -l "$work/$target"/*fusedvae*.d*
     done
 }
+
+# WebAssembly: a page that decodes, in a headless browser.
+step_wasm() {
+    need emcc emscripten node-acorn
+    need chromium chromium
+    venv_build
+    emcmake cmake -S "$clone" -B "$work/wasm" -G Ninja >/dev/null
+    cmake --build "$work/wasm" -j "$jobs"
+    cmake --install "$work/wasm" --prefix "$work/wasm-prefix" >/dev/null
+    # Debian's acorn lies where another node would not look.
+    NODE_PATH=/usr/share/nodejs FUSEDVAE_WASM=$work/wasm-prefix python -m pytest -q "$clone/tests/embed/test_wasm.py"
+}

@@ -32,15 +32,15 @@ readme_command() {
         END { exit !found }' README.md
 }
 
-# The comparisons with PyTorch, which the other steps do without. The CPU build is asked for by name, because the
-# default one brings gigabytes of GPU libraries.
+# What needs PyTorch, ONNX, PyOD, Sphinx or the Hugging Face Hub's library, which the other steps do without. PyTorch's
+# CPU build is asked for by name, because the default one brings gigabytes of GPU libraries.
 step_torch() {
     need_clone
     local torch='torch==2.13.0+cpu'
     pip download --quiet --no-deps --dest "$work/torch" "$torch" >/dev/null 2>&1 || skip "$torch is not to be had here"
-    venv torch "${clone}[test]" "$work"/torch/*.whl
+    venv torch "${clone}[test-torch,docs]" "$work"/torch/*.whl
     cd "$clone"
-    python -m pytest tests/python/test_pytorch.py
+    python -m pytest tests/python/test_{pytorch,torch_interchange,onnx,hub,pyod,sources,training_callbacks,doctests,docs}.py
 }
 
 step_native() {
@@ -62,6 +62,7 @@ step_embed() {
         cmake -S "$clone/tests/embed" -B "$work/embed" -G Ninja "-Dfusedvae_ROOT=$prefix" >/dev/null
         cmake --build "$work/embed"
         test_native embed
+        FUSEDVAE_EMBED_BUILD=$work/embed FUSEDVAE_LIB=$prefix/lib python -m pytest -q "$clone/tests/embed"
     done
     if command -v pkg-config >/dev/null; then
         local -x PKG_CONFIG_PATH

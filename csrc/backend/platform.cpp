@@ -263,6 +263,8 @@ int cores_by_affinity() {
         if (sched_getaffinity(0, bytes, mask.data()) == 0) return CPU_COUNT_S(bytes, mask.data());
         if (errno != EINVAL) break;
     }
+#elif defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
+    return 1;  // the page has the cores it says, this build no threads
 #endif
     return static_cast<int>(std::thread::hardware_concurrency());
 }

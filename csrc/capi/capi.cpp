@@ -6,6 +6,7 @@
 
 #include "cpu/threads.h"
 #include "handles.h"
+#include "model/names.h"
 #include "model/options.h"
 
 using namespace fusedvae;
@@ -85,6 +86,7 @@ fvae_status fvae_measure_peak(int32_t threads, double seconds, fvae_precision pr
         require(gflops, "gflops");
         if (threads < 1 || threads > 1024 || !(seconds > 0.0 && seconds <= 60.0))
             throw std::invalid_argument("threads must be between 1 and 1024, seconds above 0 and at most 60");
+        name_of(precision);  // known before it is read
         const Backend& b = backend_in(precision);
         std::vector<double> rate(static_cast<size_t>(threads), 0.0);
         run_checked(threads, [&](const Team& team) {
@@ -293,7 +295,7 @@ fvae_status fvae_model_log_likelihood(const fvae_model* model, const fvae_array*
 }
 fvae_detector fvae_detector_default(void) {
     const Detector d;
-    return {sizeof(fvae_detector), d.score, d.samples, d.seed, d.threshold, nullptr, nullptr};
+    return {sizeof(fvae_detector), d.score, d.samples, d.seed, d.threshold, d.distance, nullptr, nullptr};
 }
 int32_t fvae_model_has_detector(const fvae_model* model) { return model && model->model->detector ? 1 : 0; }
 fvae_status fvae_model_detector(const fvae_model* model, fvae_detector* detector) {
@@ -306,6 +308,7 @@ fvae_status fvae_model_detector(const fvae_model* model, fvae_detector* detector
                  own->samples,
                  own->seed,
                  own->threshold,
+                 own->distance,
                  data_of(own->latent_mean),
                  data_of(own->latent_precision)};
         write_struct(detector, d, "detector");
@@ -344,6 +347,7 @@ fvae_status fvae_model_gradients(const fvae_model* model, const fvae_array* x, c
                                  fvae_losses* losses, float* const* gradients) {
     return guarded([&] {
         require(model, "model");
+        name_of(precision);  // known before it is read
         const fvae_losses result =
             model->model->gradients(array_of(x, "x"), noise, samples, seed, beta, free_bits, precision, gradients);
         if (losses) *losses = result;

@@ -59,7 +59,8 @@ inline void require(const void* pointer, const char* name) {
 template <class T>
 T read_struct(const T* given, T defaults, const char* name) {
     require(given, name);
-    if (given->struct_size < sizeof(size_t) || given->struct_size > 65536)
+    // No version of a struct ends within a field: its size is a multiple of its alignment.
+    if (given->struct_size < sizeof(size_t) || given->struct_size > 65536 || given->struct_size % alignof(T) != 0)
         throw std::invalid_argument(std::string(name) + "->struct_size is " + std::to_string(given->struct_size) +
                                     "; begin with the default the library makes");
     std::memcpy(&defaults, given, given->struct_size < sizeof(T) ? given->struct_size : sizeof(T));

@@ -43,6 +43,12 @@ double minus_mahalanobis(const float* pairs, int Z, const Detector& detector) {
     return -sum;
 }
 
+double half_squared_norm(const float* x, int D) {
+    double sum = 0.0;
+    for (int d = 0; d < D; ++d) sum += double{x[d]} * double{x[d]};
+    return 0.5 * sum;
+}
+
 double softplus(double v) { return std::fmax(v, 0.0) + std::log1p(std::exp(-std::fabs(v))); }
 
 }  // namespace
@@ -90,25 +96,31 @@ void Model::contributions(const fvae_array& x, double* result) const {
 
 void Model::score(const fvae_array& x, const Detector& with, double* result) const {
     with.check(network.Z);
-    if (with.score == FVAE_SCORE_ELBO) return elbo(x, with.samples, with.seed, result);
-    if (with.score == FVAE_SCORE_LOG_LIKELIHOOD) return log_likelihood(x, with.samples, with.seed, result);
+    const bool sampled = with.score == FVAE_SCORE_ELBO || with.score == FVAE_SCORE_LOG_LIKELIHOOD;
+    if (with.score == FVAE_SCORE_ELBO) elbo(x, with.samples, with.seed, result);
+    if (with.score == FVAE_SCORE_LOG_LIKELIHOOD) log_likelihood(x, with.samples, with.seed, result);
+    if (sampled && with.distance == 0.0) return;
     const Rows rows(x, config, "x");
-    rows.check_all(backend, default_threads());
+    if (!sampled) rows.check_all(backend, default_threads());
     const std::shared_lock lock(mutex);
     const int Z = network.Z, D = network.D, stride = network.output().pairs() ? 2 : 1;
     const bool decodes = with.score == FVAE_SCORE_RECONSTRUCTION;
     const int64_t ld = decodes ? Matrix::leading_dimension(inference.layers.back().stored) : 0;
-    on_threads(*this, rows, network.flops_per_row() * static_cast<double>(rows.count), [&](Pass& pass, Range range) {
+    const double work = sampled ? static_cast<double>(D) : network.flops_per_row();
+    on_threads(*this, rows, work * static_cast<double>(rows.count), [&](Pass& pass, Range range) {
         Buffer y(static_cast<size_t>(std::min(Pass::kBlock, range.last - range.first) * ld));
         for (int64_t first = range.first, n; first < range.last; first += n) {
             n = pass.block(range, first);
             const float* const* const given = pass.read(rows, first, static_cast<int>(n));
-            const float* const* const head = pass.encode(given, static_cast<int>(n));
+            const float* const* head = sampled ? nullptr : pass.encode(given, static_cast<int>(n));
             if (decodes) pass.output(head, static_cast<int>(n), inference.layers.back(), y.data(), ld);
-            for (int64_t r = 0; r < n; ++r)
-                result[first + r] = decodes ? minus_squared_error(given[r], y.data() + r * ld, D, stride)
-                                    : with.score == FVAE_SCORE_KL ? minus_kl(head[r], Z)
-                                                                  : minus_mahalanobis(head[r], Z, with);
+            for (int64_t r = 0; r < n; ++r) {
+                double& score = result[first + r];
+                if (decodes) score = minus_squared_error(given[r], y.data() + r * ld, D, stride);
+                if (with.score == FVAE_SCORE_KL) score = minus_kl(head[r], Z);
+                if (with.score == FVAE_SCORE_MAHALANOBIS) score = minus_mahalanobis(head[r], Z, with);
+                if (with.distance > 0.0) score -= with.distance * half_squared_norm(given[r], D);
+            }
         }
     });
 }

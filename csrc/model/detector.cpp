@@ -29,6 +29,9 @@ void Detector::check(int64_t latent) const {
     if (samples < 1 || samples > 1'000'000)
         throw std::invalid_argument("samples must be between 1 and 1000000, it is " + std::to_string(samples));
     if (std::isinf(threshold)) throw std::invalid_argument("threshold must be finite, or NaN for none");
+    if (!(distance >= 0.0 && distance <= 1e30))
+        throw std::invalid_argument("distance must be between 0 and 1e30, it is " +
+                                    (std::isfinite(distance) ? Json(distance).dump() : "not finite"));
     if (score != FVAE_SCORE_MAHALANOBIS) return;
     if (latent > kWidestMetric)
         throw std::invalid_argument("the mahalanobis score is for at most " + std::to_string(kWidestMetric) +
@@ -45,7 +48,7 @@ void Detector::check(int64_t latent) const {
 
 Detector Detector::from_c(const fvae_detector& c, int64_t latent) {
     name_of(c.score);  // known before it is read
-    Detector d{c.score, c.samples, c.seed, c.threshold, {}, {}};
+    Detector d{c.score, c.samples, c.seed, c.threshold, c.distance, {}, {}};
     if (d.score == FVAE_SCORE_MAHALANOBIS && c.latent_mean && c.latent_precision && latent <= kWidestMetric) {
         d.latent_mean.assign(c.latent_mean, c.latent_mean + latent);
         d.latent_precision.assign(c.latent_precision, c.latent_precision + latent * latent);
@@ -60,6 +63,7 @@ Json Detector::to_json() const {
     json.set("samples", samples);
     json.set("seed", std::to_string(seed));
     if (!std::isnan(threshold)) json.set("threshold", threshold);
+    if (distance > 0.0) json.set("distance", distance);
     if (score == FVAE_SCORE_MAHALANOBIS) {
         json.set("latent_mean", to_array(latent_mean));
         json.set("latent_precision", to_array(latent_precision));
@@ -73,6 +77,7 @@ Detector Detector::from_json(const Json& json, int64_t latent) {
     d.samples = json.integer("samples");
     d.seed = json.unsigned64("seed");
     if (json.find("threshold")) d.threshold = json.number("threshold");
+    if (json.find("distance")) d.distance = json.number("distance");
     if (d.score == FVAE_SCORE_MAHALANOBIS) {
         d.latent_mean = to_list(json, "latent_mean");
         d.latent_precision = to_list(json, "latent_precision");

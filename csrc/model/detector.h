@@ -16,6 +16,9 @@ struct Detector {
     int64_t samples = 32;
     uint64_t seed = 0;
     double threshold = __builtin_nan("");  // rows that score below it are anomalies; NaN: none chosen
+    // Times half the squared norm of the encoded row, taken off the score. A nat's score is then the logarithm of a product
+    // of experts (Hinton 2002), the model and a standard normal of independent columns, which learns no group of anomalies.
+    double distance = 0.0;
     std::vector<double> latent_mean;       // (Z), Mahalanobis
     std::vector<double> latent_precision;  // (Z, Z)
 

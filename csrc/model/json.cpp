@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <locale>
 #include <sstream>
 #include <stdexcept>
@@ -266,13 +267,25 @@ void append_string(std::string& out, const std::string& text) {
     out += '"';
 }
 
+// As many as give the same bits when they are read.
+std::string digits_of(double value) {
+#if defined(__cpp_lib_to_chars) || (defined(_LIBCPP_VERSION) && _LIBCPP_VERSION >= 14000)
+    char text[32];
+    return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
+#else  // more than are needed; printf would follow the user's decimal comma
+    std::ostringstream text;
+    text.imbue(std::locale::classic());
+    text.precision(std::numeric_limits<double>::max_digits10);
+    text << value;
+    return text.str();
+#endif
+}
+
 void append_double(std::string& out, double value) {
     if (!std::isfinite(value)) throw std::invalid_argument("JSON cannot hold the number " + std::to_string(value));
-    char text[32];
-    const std::string_view shortest(text,
-                                    static_cast<size_t>(std::to_chars(text, text + sizeof text, value).ptr - text));
-    out += shortest;
-    if (shortest.find_first_of(".e") == std::string_view::npos) out += ".0";  // it stays a double when read
+    const std::string digits = digits_of(value);
+    out += digits;
+    if (digits.find_first_of(".e") == std::string::npos) out += ".0";  // it stays a double when read
 }
 
 // `found` is the index of what the value holds instead.

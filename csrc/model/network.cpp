@@ -221,13 +221,14 @@ void Network::initialize(const Config& config, uint64_t seed, float* flat) const
         } else if (config.init == FVAE_INIT_PYTORCH || p.kind == Parameter::weight) {
             const double limit =
                 config.init == FVAE_INIT_PYTORCH ? 1.0 / std::sqrt(fan_in) : std::sqrt(6.0 / (fan_in + fan_out));
-            for (size_t j = 0; j < values.size(); j += 4) {
+            for (uint64_t j = 0; j < values.size(); j += 4) {
                 const uint32_t counter[4] = {static_cast<uint32_t>(j / 4), static_cast<uint32_t>((j / 4) >> 32),
                                              static_cast<uint32_t>(i), stream.step_purpose};
                 uint32_t random[4];
                 philox4x32(counter, stream.key, random);
                 for (size_t t = 0; t < 4 && j + t < values.size(); ++t)
-                    values[j + t] = static_cast<float>(limit * ((random[t] + 0.5) * 0x1p-31 - 1.0));
+                    values[static_cast<size_t>(j) + t] =
+                        static_cast<float>(limit * ((random[t] + 0.5) * 0x1p-31 - 1.0));
             }
         }
         pack(values.data(), p, flat);

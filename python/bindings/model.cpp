@@ -125,12 +125,13 @@ Doubles sampled(const BoundModel& self, const Rows& x, int64_t samples, uint64_t
     });
 }
 
-// (score, samples, seed, threshold, latent_mean or None, latent_precision or None)
-using DetectorFields = std::tuple<int, int64_t, uint64_t, double, std::optional<Doubles>, std::optional<Doubles>>;
+// (score, samples, seed, threshold, distance, latent_mean or None, latent_precision or None)
+using DetectorFields =
+    std::tuple<int, int64_t, uint64_t, double, double, std::optional<Doubles>, std::optional<Doubles>>;
 
 fvae_detector detector_of(const BoundModel& self, const DetectorFields& fields) {
     fvae_detector d = fvae_detector_default();
-    const auto& [score, samples, seed, threshold, mean, precision] = fields;
+    const auto& [score, samples, seed, threshold, distance, mean, precision] = fields;
     if ((mean && mean->size() != self.latent) || (precision && precision->size() != self.latent * self.latent)) {
         throw std::invalid_argument("latent_mean must have shape (latent), latent_precision (latent, latent)");
     }
@@ -138,6 +139,7 @@ fvae_detector detector_of(const BoundModel& self, const DetectorFields& fields) 
     d.samples = samples;
     d.seed = seed;
     d.threshold = threshold;
+    d.distance = distance;
     d.latent_mean = mean ? mean->data() : nullptr;
     d.latent_precision = precision ? precision->data() : nullptr;
     return d;
@@ -157,7 +159,7 @@ std::optional<DetectorFields> get_detector(const BoundModel& self) {
     std::optional<Doubles> mean, precision;
     if (d.latent_mean) mean.emplace(Doubles(std::vector<py::ssize_t>{Z}, d.latent_mean));
     if (d.latent_precision) precision.emplace(Doubles(std::vector<py::ssize_t>{Z, Z}, d.latent_precision));
-    return DetectorFields(static_cast<int>(d.score), d.samples, d.seed, d.threshold, mean, precision);
+    return DetectorFields(static_cast<int>(d.score), d.samples, d.seed, d.threshold, d.distance, mean, precision);
 }
 
 void set_detector(BoundModel& self, const std::optional<DetectorFields>& fields) {

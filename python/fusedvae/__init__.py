@@ -11,6 +11,8 @@ Terms are in nats per row, summed over features, constants included: loss = reco
 elbo = -(reconstruction + KL).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import _checks, _core, kernels
 from ._core import BadFileError, NonFiniteError
 from .callbacks import Callback, History, Losses, Progress
@@ -22,7 +24,62 @@ from .optimizers import SGD, Adam, AdamW, Constant, Cosine, CyclicalBeta, Linear
 from .sampler import Sampler
 from .trainer import Trainer
 
+if TYPE_CHECKING:
+    from . import plot, report
+    from .anomaly import AnomalyDetector as AnomalyDetector
+    from .checkpoint import Checkpoint
+    from .diagnostics import CollapseReport as CollapseReport
+    from .diagnostics import collapse_report as collapse_report
+    from .estimators import VAE as VAE
+    from .initial import init_variance as init_variance
+    from .learning_rate import find_learning_rate
+    from .loggers import CSVLogger, TensorBoard
+    from .mixture import Mixture as Mixture
+    from .neighbours import Neighbours as Neighbours
+    from .onnx import to_onnx as to_onnx
+    from .state_dict import from_torch
+    from .stopping import EarlyStopping
+    from .torch import to_torch as to_torch
+
 __version__ = _core.version()
+
+# What not every program needs is imported when it is named: the names and their modules.
+_ON_DEMAND = {
+    "AnomalyDetector": "anomaly",
+    "CSVLogger": "loggers",
+    "Checkpoint": "checkpoint",
+    "CollapseReport": "diagnostics",
+    "EarlyStopping": "stopping",
+    "Mixture": "mixture",
+    "Neighbours": "neighbours",
+    "TensorBoard": "loggers",
+    "VAE": "estimators",
+    "collapse_report": "diagnostics",
+    "find_learning_rate": "learning_rate",
+    "from_torch": "state_dict",
+    "init_variance": "initial",
+    "plot": "plot",
+    "report": "report",
+    "to_onnx": "onnx",
+    "to_torch": "torch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    if _ON_DEMAND[name] in ("anomaly", "estimators"):
+        from ._readers import require
+
+        require("sklearn", "sklearn", f"fusedvae.{name}")
+    module = import_module(f".{_ON_DEMAND[name]}", __name__)
+    return module if name == _ON_DEMAND[name] else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_DEMAND})
 
 
 def set_num_threads(threads: int) -> None:
@@ -61,28 +118,41 @@ __all__ = [
     "AdamW",
     "BadFileError",
     "Bernoulli",
+    "CSVLogger",
     "Callback",
+    "Checkpoint",
+    "CollapseReport",
     "Column",
     "Config",
     "Constant",
     "Cosine",
     "CyclicalBeta",
     "Detector",
+    "EarlyStopping",
     "Gaussian",
     "History",
     "LinearBeta",
     "Losses",
+    "Mixture",
     "Model",
+    "Neighbours",
     "NonFiniteError",
     "Progress",
     "Sampler",
     "StepDecay",
+    "TensorBoard",
     "Trainer",
     "available_backends",
     "available_precisions",
     "backend",
+    "collapse_report",
+    "find_learning_rate",
+    "from_torch",
     "get_num_threads",
+    "init_variance",
     "kernels",
     "load",
+    "plot",
+    "report",
     "set_num_threads",
 ]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, _frames
 
 _READ_IN_PLACE = frozenset("fdeB?")
 _CONVERTED = frozenset("bhHiIlLqQg")  # other integers to float32; long double to float64
@@ -88,6 +88,13 @@ def _as_ndarray(x: Any, name: str) -> NDArray[Any]:
         return np.asarray(x)
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise TypeError(f"{name} is a sparse matrix, which this version does not read; pass {name}.toarray()")
+    if _frames.is_table(x):
+        return _of_table(x, name)
+    if hasattr(x, "__getitem__") and not hasattr(x, "__iter__") and not hasattr(x, "__array__"):
+        raise TypeError(
+            f"{name} ({type(x).__name__}) gives single rows by their index; pass its array or tensor, "
+            f"or batches: torch.utils.data.DataLoader({name}, batch_size=128)"
+        )
     try:
         if hasattr(x, "to_numpy"):
             return np.asarray(x.to_numpy())
@@ -98,7 +105,16 @@ def _as_ndarray(x: Any, name: str) -> NDArray[Any]:
         raise TypeError(f"{name} ({type(x).__name__}) does not convert to a NumPy array: {error}") from error
 
 
+def _of_table(table: Any, name: str) -> NDArray[Any]:
+    array = np.asarray(table)
+    if array.dtype.char in _READ_IN_PLACE or array.dtype.char in _CONVERTED:
+        return array
+    return np.column_stack([*_frames.numbers_of(table, TypeError, name).values()])
+
+
 def _as_matrix(array: NDArray[Any], shape: tuple[int, ...], name: str, mapped: bool) -> NDArray[Any]:
+    if array.dtype == object and array.ndim == 0:
+        raise TypeError(f"{name} is {array.item()!r:.60}, expected rows of numbers, such as a NumPy array (n, D)")
     width = int(np.prod(shape, dtype=np.int64))
     if array.shape[1:] != shape and not (array.ndim == 2 and array.shape[1] == width):
         raise ValueError(f"{name} has shape {array.shape}; {_expected(array, shape, width, name)}")

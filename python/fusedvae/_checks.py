@@ -21,6 +21,17 @@ def path(value: str | os.PathLike[str]) -> bytes:
     return encoded
 
 
+def target(value: str | os.PathLike[str]) -> str:
+    """`value` as the path of a file to write, whose folder must exist: found out before there is work to lose."""
+    name = os.fsdecode(path(value))
+    folder = os.path.dirname(os.path.abspath(name))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"{name} cannot be written: {folder} is no folder")
+    if os.path.isdir(name):
+        raise IsADirectoryError(f"{name} cannot be written: it is a folder")
+    return name
+
+
 def integer(name: str, value: Any, low: int = 0, high: int = 2**63 - 1) -> int:
     """`value` as an int within [low, high]; bools and floats are refused."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 _Floats = NDArray[np.float32]
 _Doubles = NDArray[np.float64]
 _Losses = tuple[float, float, float]
-_Detector = tuple[int, int, int, float, _Doubles | None, _Doubles | None]
+_Detector = tuple[int, int, int, float, float, _Doubles | None, _Doubles | None]
 
 class BadFileError(ValueError): ...
 class NonFiniteError(RuntimeError): ...

@@ -15,7 +15,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,7 +144,26 @@ def read_mnist_folder(folder: Path) -> Rows:
 
 
 def read_csv(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> Rows:
-    """Numbers separated by commas, semicolons or tabs; a first row with a cell that is no number names the columns."""
+    """A CSV file's numeric columns."""
+    return _table(path, csv_columns(path), label, drop)
+
+
+def csv_columns(path: Path) -> dict[str, np.ndarray]:
+    """A CSV file's columns; one with a cell that is neither a number nor missing is an array of objects."""
+    delimiter, header, names = csv_layout(path)
+    try:
+        importlib.import_module("pandas")
+        read = _read_csv_pandas
+    except ImportError:  # slower, with the same answers
+        read = _read_csv_plain
+    return read(path, delimiter, header, names)
+
+
+def csv_layout(path: Path) -> tuple[str, bool, list[str]]:
+    """Its delimiter, whether its first row names the columns, and their names: "0", "1", … without.
+
+    Commas, semicolons and tabs delimit; a first row with a cell that is no number names the columns.
+    """
     with open(path, newline="", encoding="utf-8-sig") as file:
         first = file.readline()
     if not first.strip():
@@ -156,19 +175,16 @@ def read_csv(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> 
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{path} has two columns named {twice!r}")
+    return delimiter, header, names
+
+
+def csv_frames(
+    path: Path, delimiter: str, header: bool, names: list[str], rows: int | None = None
+) -> Iterator[Mapping[str, Any]]:
+    """The table as pandas DataFrames of `rows` rows, or as one."""
+    pandas = require("pandas", "data", "reading CSV files in blocks")
     try:
-        importlib.import_module("pandas")
-        read = _read_csv_pandas
-    except ImportError:  # slower, with the same answers
-        read = _read_csv_plain
-    return _table(path, read(path, delimiter, header, names), label, drop)
-
-
-def _read_csv_pandas(path: Path, delimiter: str, header: bool, names: list[str]) -> dict[str, np.ndarray]:
-    import pandas
-
-    try:
-        frame = pandas.read_csv(
+        with pandas.read_csv(
             path,
             sep=delimiter,
             header=None,
@@ -180,9 +196,16 @@ def _read_csv_pandas(path: Path, delimiter: str, header: bool, names: list[str])
             skipinitialspace=True,
             encoding="utf-8-sig",
             on_bad_lines="error",
-        )
+            iterator=True,
+            chunksize=rows,
+        ) as reader:
+            yield from reader if rows else [reader.read()]
     except (pandas.errors.ParserError, pandas.errors.ParserWarning, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a readable table: {str(error).strip()}") from error
+
+
+def _read_csv_pandas(path: Path, delimiter: str, header: bool, names: list[str]) -> dict[str, np.ndarray]:
+    (frame,) = csv_frames(path, delimiter, header, names)
     return {name: frame[name].to_numpy() for name in names}
 
 
@@ -216,28 +239,33 @@ def _is_number(cell: str) -> bool:
 
 def read_parquet(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> Rows:
     """A Parquet file's numeric columns."""
+    return _table(path, parquet_columns(path), label, drop)
+
+
+def parquet_columns(path: Path) -> dict[str, np.ndarray]:
+    """A Parquet file's columns."""
     pyarrow = require("pyarrow", "data", "reading Parquet files")
     parquet = require("pyarrow.parquet", "data", "reading Parquet files")
     try:
         table = parquet.ParquetFile(path).read()
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    return _table(path, {name: table[name].to_numpy() for name in table.column_names}, label, drop)
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _table(path: Path, columns: Mapping[str, np.ndarray], label: str | None, drop: Sequence[str]) -> Rows:
     """Columns as one float32 (n, D), the label's apart; text and missing values are refused by name."""
     if absent := [name for name in (*drop, *([label] if label else [])) if name not in columns]:
-        raise ValueError(f"{path} has no column {absent[0]!r}; its columns are {_listed(columns)}")
+        raise ValueError(f"{path} has no column {absent[0]!r}; its columns are {listed(columns)}")
     kept = {name: values for name, values in columns.items() if name != label and name not in drop}
     if text := [name for name, values in kept.items() if values.dtype.kind not in "fiub"]:
         raise ValueError(
-            f"{path}: not numeric: {_listed(text)}; name the label with label=, leave others out with drop="
+            f"{path}: not numeric: {listed(text)}; name the label with label=, leave others out with drop="
         )
     if holes := [name for name, values in kept.items() if values.dtype.kind == "f" and np.isnan(values).any()]:
         row = int(np.isnan(kept[holes[0]]).argmax())
         raise ValueError(
-            f"{path}: missing values in {_listed(holes)} (first at row {row} of {holes[0]!r}); fill or drop them"
+            f"{path}: missing values in {listed(holes)} (first at row {row} of {holes[0]!r}); fill or drop them"
         )
     if not kept:
         raise ValueError(f"{path} has no data columns left")
@@ -247,7 +275,8 @@ def _table(path: Path, columns: Mapping[str, np.ndarray], label: str | None, dro
     return Rows(x, columns[label] if label else None)
 
 
-def _listed(names: Sequence[str] | Mapping[str, Any], most: int = 8) -> str:
+def listed(names: Sequence[str] | Mapping[str, Any], most: int = 8) -> str:
+    """The first names in quotes, and how many more there are."""
     shown = [repr(name) for name in names][:most]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
 

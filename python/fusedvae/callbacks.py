@@ -34,6 +34,7 @@ class Progress(NamedTuple):
     batch: int
     """Batches done in this epoch, of `batches`."""
     batches: int
+    """0 where an iterable of batches does not say."""
     step: int
     learning_rate: float
     beta: float
@@ -83,6 +84,9 @@ class Callback:
     def on_tick(self, trainer: Trainer, progress: Progress) -> bool | None:
         """About every 50 ms, between two steps."""
 
+    def after_fit(self, trainer: Trainer, error: BaseException | None) -> None:
+        """When `fit` has let go of the model, which may be changed now; error: what ends fit instead of a return."""
+
 
 Handler = Callable[["Trainer", Progress], Any]
 AnyCallback = Callback | Handler | Any  # also plain objects with some of the methods
@@ -91,9 +95,12 @@ AnyCallback = Callback | Handler | Any  # also plain objects with some of the me
 class Dispatcher:
     """Called by the engine for the events in `events`; calls the handlers of each and answers whether to stop."""
 
-    def __init__(self, trainer: Trainer, callbacks: Iterable[AnyCallback]) -> None:
+    def __init__(self, trainer: Trainer, callbacks: Iterable[AnyCallback], batches: int = 0) -> None:
+        """`batches` of an epoch, where the engine cannot know."""
         self._trainer = trainer
+        self._batches = batches
         self._handlers: list[list[Handler]] = [[] for _ in EVENTS]
+        self._after: list[Callable[[Trainer, BaseException | None], Any]] = []
         for callback in callbacks:
             self._add(callback)
         # The first clears an old request to stop; ticks find a new one, and Ctrl-C.
@@ -107,12 +114,17 @@ class Dispatcher:
             trainer._stop_asked = False
         if self._handlers[event]:
             losses = [three and Losses(*three) for three in fields[7:]]
-            progress = Progress._make([*fields[:7], *losses])
+            progress = Progress._make([*fields[:3], fields[3] or self._batches, *fields[4:7], *losses])
             for handler in self._handlers[event]:
                 answer = handler(trainer, progress)
                 if isinstance(answer, (bool, np.bool_)) and answer:
                     trainer._stop_asked = True
         return trainer._stop_asked
+
+    def after_fit(self, error: BaseException | None) -> None:
+        """Tells the callbacks that the engine is done."""
+        for handler in self._after:
+            handler(self._trainer, error)
 
     def _add(self, callback: AnyCallback) -> None:
         if isinstance(callback, type):
@@ -121,10 +133,12 @@ class Dispatcher:
         if isinstance(callback, Callback):  # only what it overrides, so that on_batch_end costs nothing unasked
             overridden = [getattr(type(callback), name) is not getattr(Callback, name) for name in EVENTS]
             methods = [method if mine else None for method, mine in zip(methods, overridden, strict=True)]
-        elif not any(methods):
+        elif not any(methods) and not hasattr(callback, "after_fit"):
             if not callable(callback):
                 raise TypeError(f"{callback!r} is no callback: it has none of {', '.join(EVENTS)} and is not callable")
             methods[_EPOCH_END] = callback
+        if (after := getattr(callback, "after_fit", None)) is not None:
+            self._after.append(after)
         for handlers, method in zip(self._handlers, methods, strict=True):
             if method is not None:
                 handlers.append(method)

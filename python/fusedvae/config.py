@@ -53,15 +53,15 @@ class Gaussian:
 class Config:
     """What a model is made of.
 
-    input_shape: one row's shape, an integer or a tuple such as (28, 28); its product is the data width D.
-    hidden: widths of the encoder's hidden layers, first to last (an integer for one layer, () for none).
-    decoder_hidden: the decoder's widths; None mirrors the encoder's.
-    latent: width Z of the code. activation: of the hidden layers, by name.
-    likelihood: "bernoulli", "gaussian", `Bernoulli()` or `Gaussian(...)`.
-    init: "pytorch" (as torch.nn.Linear), "glorot" or "he". uint8_scale: uint8 inputs are multiplied by it.
-    columns: how to read a table, one `Column` for each of its columns, None: as they are. Rows stay as the caller has
-    them everywhere, scores included, which for Gaussians are densities of those rows; the network sees `encoded_width`
-    values.
+    - input_shape: one row's shape, an integer or a tuple such as (28, 28); its product is the data width D
+    - hidden: widths of the encoder's hidden layers, first to last (an integer for one layer, () for none)
+    - decoder_hidden: the decoder's widths; None mirrors the encoder's
+    - latent: width Z of the code; activation: of the hidden layers, by name
+    - likelihood: "bernoulli", "gaussian", `Bernoulli()` or `Gaussian(...)`
+    - init: "pytorch" (as torch.nn.Linear), "glorot" or "he"; uint8_scale: uint8 inputs are multiplied by it
+    - columns: how to read a table, one `Column` for each of its columns, None: as they are. Rows stay as the caller has
+      them everywhere, scores included, which for Gaussians are densities of those rows; the network sees
+      `encoded_width` values
 
     Raises ValueError for a value out of range or an unknown name (the known ones are listed, nearest first) and
     TypeError for a width that is not an integer.
@@ -121,6 +121,16 @@ class Config:
     def encoded_width(self) -> int:
         """The values of one row as the network reads it, D: more than `width` where columns hold categories."""
         return self.width if self.columns is None else sum(column.width for column in self.columns)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of a row's `width` values, in order; "x0", "x1", … where they have none.
+
+        >>> Config(input_shape=2, columns=[Column("age"), Column()]).column_names
+        ('age', 'x1')
+        """
+        names = [""] * self.width if self.columns is None else [column.name for column in self.columns]
+        return tuple(name or f"x{j}" for j, name in enumerate(names))
 
     def to_dict(self) -> dict[str, Any]:
         """This configuration in plain values that JSON can hold.

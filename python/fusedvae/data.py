@@ -21,6 +21,9 @@ import numpy as np
 
 from . import _readers
 from ._readers import Rows
+from ._spool import read_tables, spool
+
+__all__ = ["NAMES", "Dataset", "cache_folder", "load", "spool"]
 
 NAMES = ("digits", "fashion-mnist")
 
@@ -33,6 +36,7 @@ FASHION_FILES = {
     "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+TABLES = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv")
 FASHION_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 # Several times the largest of those files: a server that sends more than this sends something else.
 DOWNLOAD_LIMIT = 128 << 20
@@ -72,23 +76,18 @@ def load(
 ) -> Dataset:
     """Reads a data set by name ("digits", "fashion-mnist") or path.
 
-    A path is a .npy, .npz, IDX (plain or gzipped), CSV or Parquet file, a folder with MNIST's four files, or a folder
-    of images.
+    A path is a .npy, .npz, IDX (plain or gzipped), CSV, Parquet or Arrow file, a folder with MNIST's four files, a
+    folder of images, or one of tables (CSV, Parquet, Arrow). Rows of large tables and .npy files stay on disk.
 
-    Args:
-        test_fraction: share of the rows held out where the source has no test set of its own: a random choice by
-            `seed`, the last rows of a memory map. 0 holds out none.
-        image_shape: the images that rows are, e.g. (28, 28), where the file does not say.
-        key: .npz only: the array to read.
-        label: tables only: the column that holds labels.
-        drop: tables only: columns to leave out.
-        size: folders of images only: (Y, X) to resize to.
-        grey: folders of images only: drop colour.
+    - test_fraction: share of the rows held out where the source has no test set of its own: a random choice by `seed`,
+      the last rows of a memory map; 0 holds out none
+    - image_shape: the images that rows are, e.g. (28, 28), where the file does not say
+    - key: .npz only: the array to read
+    - label: tables only: the column that holds labels; drop: columns to leave out
+    - size: folders of images only: (Y, X) to resize to; grey: drop colour
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, of an unknown kind, or an option does not apply to it.
-        ImportError: a library is missing; the message names the extra that brings it.
+    FileNotFoundError where there is no such file, ValueError for one that is damaged or of an unknown kind and for an
+    option that does not apply to it, ImportError, which names the extra, where a library is missing.
 
     >>> load("digits").train.shape
     (1617, 8, 8)
@@ -107,18 +106,35 @@ def load(
         return Dataset(str(name), x, test, rows.labels, rows.test_labels, shape)
     if len(x) < 2:
         raise ValueError(f"{source} has {len(x)} rows; two are needed to hold one out (test_fraction=0 trains on all)")
-    held_out = min(len(x) - 1, max(1, round(len(x) * test_fraction)))
-    kept: slice | np.ndarray = slice(None, -held_out)
-    held: slice | np.ndarray = slice(-held_out, None)
-    if not isinstance(x, np.memmap):  # a random choice would read a memory map whole
-        order = np.random.default_rng(seed).permutation(len(x))
-        kept, held = order[held_out:], order[:held_out]
+    if isinstance(x, np.memmap):  # a random choice would read a memory map whole
+        held_out = _held_out(len(x), test_fraction)
+        kept: slice | np.ndarray = slice(None, -held_out)
+        held: slice | np.ndarray = slice(-held_out, None)
+    else:
+        kept, held = split(len(x), test_fraction, seed)
     labels, test_labels = (None, None) if rows.labels is None else (rows.labels[kept], rows.labels[held])
     return Dataset(str(name), x[kept], x[held], labels, test_labels, shape)
 
 
+def split(n: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of n rows, two or more, to train on and which to hold out: indices, a random choice by `seed`.
+
+    >>> [part.tolist() for part in split(5, 0.4, seed=0)]
+    [[3, 0, 1], [2, 4]]
+    """
+    order = np.random.default_rng(seed).permutation(n)
+    held_out = _held_out(n, test_fraction)
+    return order[held_out:], order[:held_out]
+
+
+def _held_out(n: int, test_fraction: float) -> int:
+    return min(n - 1, max(1, round(n * test_fraction)))
+
+
 def _read(source: str | os.PathLike[str], options: dict[str, object]) -> Rows:
     kind = str(source) if source in NAMES else _kind(Path(source))
+    if kind in ("a CSV file", "a Parquet file") and Path(source).stat().st_size > _readers.MAP_BYTES:
+        kind = "a large table"
     reader, accepted = _KINDS.get(kind, (None, ()))
     if foreign := [name for name in options if name not in accepted]:
         raise ValueError(f"{foreign[0]}= does not apply to {kind}")
@@ -135,6 +151,9 @@ _KINDS: dict[str, tuple[Callable[..., Rows], tuple[str, ...]]] = {
     "a Parquet file": (_readers.read_parquet, ("label", "drop")),
     "a folder with MNIST's files": (_readers.read_mnist_folder, ()),
     "a folder of images": (_readers.read_images, ("size", "grey")),
+    "an Arrow file": (read_tables, ("label", "drop")),
+    "a large table": (read_tables, ("label", "drop")),
+    "a folder of tables": (read_tables, ("label", "drop")),
 }
 
 
@@ -142,7 +161,11 @@ def _kind(path: Path) -> str:
     """Binary kinds by their first bytes, text by its suffix."""
     if path.is_dir():
         idx = any((path / f"train-images-idx3-ubyte{end}").exists() for end in ("", ".gz"))
-        return "a folder with MNIST's files" if idx else "a folder of images"
+        if idx:
+            return "a folder with MNIST's files"
+        suffixes_there = {one.suffix.lower() for one in path.rglob("*")}
+        tables = not suffixes_there.isdisjoint(TABLES) and suffixes_there.isdisjoint(_readers.IMAGE_SUFFIXES)
+        return "a folder of tables" if tables else "a folder of images"
     try:
         with open(path, "rb") as file:
             head = file.read(6)
@@ -154,6 +177,7 @@ def _kind(path: Path) -> str:
         (b"\x93NUMPY", "a .npy file"),
         (b"PK", "a .npz file"),
         (b"PAR1", "a Parquet file"),
+        (b"ARROW1", "an Arrow file"),
         (b"\x1f\x8b", "an IDX file"),
         (b"\0\0", "an IDX file"),
     ):
@@ -163,7 +187,10 @@ def _kind(path: Path) -> str:
     suffixes |= dict.fromkeys((".csv", ".tsv", ".txt"), "a CSV file")
     if path.suffix.lower() in suffixes:
         return suffixes[path.suffix.lower()]
-    raise ValueError(f"{path} is of no known kind: .npy, .npz, IDX, IDX.gz, .csv, .tsv, .parquet or a folder of images")
+    raise ValueError(
+        f"{path} is of no known kind: .npy, .npz, IDX, IDX.gz, .csv, .tsv, .parquet, .arrow, "
+        "or a folder of images or tables"
+    )
 
 
 def _shaped(source: object, x: np.ndarray | None, image_shape: Sequence[int] | None) -> np.ndarray | None:
@@ -204,11 +231,11 @@ def _fashion_mnist() -> Rows:
     return _readers.read_mnist_folder(folder)
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: $FUSEDVAE_CACHE, else $XDG_CACHE_HOME/fusedvae, else ~/.cache/fusedvae."""
+def cache_folder(kind: str = "fashion-mnist") -> Path:
+    """Where files of this kind are kept, in $FUSEDVAE_CACHE, else $XDG_CACHE_HOME/fusedvae, else ~/.cache/fusedvae."""
     if chosen := os.environ.get("FUSEDVAE_CACHE"):
-        return Path(chosen) / "fashion-mnist"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusedvae" / "fashion-mnist"
+        return Path(chosen) / kind
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusedvae" / kind
 
 
 def _download(url: str, path: Path, sha256: str) -> None:

@@ -63,7 +63,8 @@ def likelihood_for(x: np.ndarray, name: str = "auto", variance: str = "feature")
 def scale_hint(x: np.ndarray) -> str | None:
     """A sentence for data that a Gaussian model would fit better after standardising, else None."""
     some = np.asarray(x[:ROWS_LOOKED_AT], np.float64).reshape(min(len(x), ROWS_LOOKED_AT), -1)
-    mean, deviation = some.mean(0), some.std(0)
+    with np.errstate(invalid="ignore"):  # of infinite values, which the training will name
+        mean, deviation = some.mean(0), some.std(0)
     varying = deviation[deviation > 0]
     if not varying.size or not np.isfinite(deviation).all():
         return None

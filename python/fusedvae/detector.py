@@ -28,6 +28,10 @@ class Detector:
     - "mahalanobis": minus the squared distance of the mean code from `latent_mean` (Z) in the metric
       `latent_precision` (Z, Z), the inverse of the codes' covariance
 
+    distance: this times half the squared norm of the row, in columns as the network reads them, is taken off. With a
+    table's standardised columns, a score in nats is then the logarithm of a product of two experts (Hinton 2002), the
+    model and a normal distribution of independent columns; the second cannot learn a group of anomalies by heart.
+
     All are deterministic. threshold None: none chosen. ValueError for an unknown score and values out of range.
 
     >>> Detector("kl", threshold=-12.5)
@@ -38,6 +42,7 @@ class Detector:
     samples: int = 32
     seed: int = 0
     threshold: float | None = None
+    distance: float = 0.0
     latent_mean: NDArray[np.float64] | None = None
     latent_precision: NDArray[np.float64] | None = None
 
@@ -47,6 +52,7 @@ class Detector:
         _checks.seed(self.seed)
         if self.threshold is not None:
             _set(self, "threshold", _checks.number("threshold", self.threshold, -math.inf))
+        _set(self, "distance", _checks.number("distance", self.distance, 0.0, 1e30))
         if self.score == "mahalanobis" and (self.latent_mean is None or self.latent_precision is None):
             raise ValueError("the mahalanobis score needs latent_mean and latent_precision; see Detector.of_codes")
         for name in ("latent_mean", "latent_precision"):
@@ -82,19 +88,23 @@ class Detector:
             self.samples,
             self.seed,
             threshold,
+            self.distance,
             self.latent_mean,
             self.latent_precision,
         )
 
     @classmethod
     def _from_core(cls, core: Any) -> Detector:
-        score, samples, seed, threshold, mean, precision = core
-        return cls(SCORES[score], samples, seed, None if math.isnan(threshold) else threshold, mean, precision)
+        score, samples, seed, threshold, distance, mean, precision = core
+        return cls(
+            SCORES[score], samples, seed, None if math.isnan(threshold) else threshold, distance, mean, precision
+        )
 
     def __repr__(self) -> str:
         sampled = f", samples={self.samples}" if self.score in ("elbo", "log_likelihood") else ""
         threshold = "" if self.threshold is None else f", threshold={self.threshold:g}"
-        return f"Detector({self.score!r}{sampled}{threshold})"
+        distance = f", distance={self.distance:g}" if self.distance else ""
+        return f"Detector({self.score!r}{sampled}{threshold}{distance})"
 
 
 def _set(frozen: object, name: str, value: Any) -> None:

@@ -304,6 +304,77 @@ class Model:
         """
         self._core.save(_checks.path(path))
 
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes config.json, model.safetensors and, where there is none, a model card into `folder`.
+
+        The layout of the Hugging Face Hub; the folder is made where it is missing. OSError's kinds as in `save`.
+
+        >>> import tempfile, fusedvae as fv
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fv.Model(fv.Config(latent=3)).save_pretrained(folder)
+        ...     fv.Model.from_pretrained(folder).config.latent
+        3
+        """
+        from .hub import save_pretrained
+
+        save_pretrained(self, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> Model:
+        """The model in a folder of `save_pretrained`, or in a repository "owner/name" of the Hugging Face Hub.
+
+        revision: branch, tag or commit. The options are `huggingface_hub.hf_hub_download`'s, which keeps what it has
+        once downloaded and honours HF_HUB_OFFLINE; its errors are passed on. ImportError where a repository is named
+        and huggingface_hub is not installed; FileNotFoundError and BadFileError as `load`.
+        """
+        from .hub import from_pretrained
+
+        return from_pretrained(
+            source,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            force_download=force_download,
+            local_files_only=local_files_only,
+        )
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a fusedvae model",
+        create_pr: bool = False,
+        token: str | bool | None = None,
+    ) -> str:
+        """Uploads what `save_pretrained` writes to "owner/name" on the Hugging Face Hub; returns the commit's URL.
+
+        The repository is made where it is missing, private or not; a card that it has is kept. revision: the branch;
+        create_pr: propose the commit instead. token: None takes that of `hf auth login`. ImportError without
+        huggingface_hub, whose errors are passed on.
+        """
+        from .hub import push_to_hub
+
+        return push_to_hub(
+            self,
+            repo_id,
+            private=private,
+            revision=revision,
+            commit_message=commit_message,
+            create_pr=create_pr,
+            token=token,
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._config.to_dict(), self.parameters(), self._core.detector())
 

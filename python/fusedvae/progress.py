@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A progress bar for Trainer.fit: tqdm's where a terminal shows it, else a line now and then.
+"""A progress bar for Trainer.fit: tqdm's or rich's where a terminal or notebook shows one, else a line now and then.
 
 It draws on ticks (about twenty a second, between two steps) and at the end, never for batches or each short epoch, so
 that its cost does not depend on how short they are.
@@ -7,18 +7,26 @@ that its cost does not depend on how short they are.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
+
+from . import _checks
+from ._readers import require
 
 # Seconds between two lines where no terminal redraws a bar.
 LINE_INTERVAL = 1.0
 # What matters comes first: a narrow terminal cuts the end.
 BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar}| {remaining} left, {rate_noinv_fmt}"
+STYLES = ("tqdm", "rich")
 
 
 class ProgressBar:
     """A callback that shows steps, losses in nats per row and speed on `file` (default stderr).
+
+    style: "tqdm", or "rich" (ImportError where it is missing). A terminal or a notebook shows a bar; where there is
+    neither, or no tqdm, a line comes at most once a second.
 
     >>> import fusedvae as fv
     >>> trainer = fv.Trainer(fv.Model(fv.Config(input_shape=4, latent=1, hidden=(8,))))
@@ -27,34 +35,34 @@ class ProgressBar:
     epoch 2/2  loss ...
     """
 
-    def __init__(self, file: TextIO | None = None) -> None:
+    def __init__(self, file: TextIO | None = None, style: str = "tqdm") -> None:
         self._file = sys.stderr if file is None else file
-        self._bar: Any = None
-        self._first_step = 0
+        self._style = _checks.choice("style", style, STYLES)
+        if style == "rich":
+            require("rich.progress", "progress", 'progress="rich"')
+        self._bar: _Bar | None = None
+        self._counts_steps = True
+        self._first = 0
         self._last_line = 0.0
         self._held_out = ""
 
     def on_train_begin(self, trainer: Any, progress: Any) -> None:
-        self._first_step = progress.step
+        self._counts_steps = progress.batches > 0  # an iterable may not say how many
+        self._first = progress.step if self._counts_steps else progress.epoch
         self._last_line = time.monotonic()
-        if not self._file.isatty():
-            return
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return
-
-        class Bar(tqdm):  # type: ignore[misc]
-            monitor_interval = 0  # ticks are the clock: tqdm's monitor thread and throttle have nothing to add
-
-        steps = (progress.epochs - progress.epoch) * progress.batches - progress.batch
-        self._bar = Bar(
-            total=steps, file=self._file, unit=" steps", mininterval=0, dynamic_ncols=True, bar_format=BAR_FORMAT
-        )
+        notebook = _in_notebook() and self._file is sys.stderr
+        if notebook or self._file.isatty():
+            left, unit = progress.epochs - progress.epoch, " epochs"
+            if self._counts_steps:
+                left, unit = left * progress.batches - progress.batch, " steps"
+            try:
+                self._bar = (_Rich if self._style == "rich" else _Tqdm)(left, unit, self._file, notebook)
+            except ImportError:
+                return
 
     def on_tick(self, trainer: Any, progress: Any) -> None:
         if self._bar is not None:
-            self._redraw(progress)
+            self._draw(progress)
 
     def on_epoch_end(self, trainer: Any, progress: Any) -> None:
         if progress.validation is not None:
@@ -62,7 +70,7 @@ class ProgressBar:
         last = progress.epoch + 1 >= progress.epochs
         if self._bar is not None:
             if last:
-                self._redraw(progress)
+                self._draw(progress, 1)
         elif last or time.monotonic() - self._last_line >= LINE_INTERVAL:
             self._last_line = time.monotonic()
             print(self._line(progress), file=self._file, flush=True)
@@ -70,19 +78,77 @@ class ProgressBar:
     def on_train_end(self, trainer: Any, progress: Any) -> None:
         self.close()
 
+    def after_fit(self, trainer: Any, error: BaseException | None) -> None:
+        self.close()  # also after an exception
+
     def close(self) -> None:
-        """Leaves the bar as it stands; for runs that end in an exception."""
+        """Leaves the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def _redraw(self, progress: Any) -> None:
-        self._bar.n = progress.step - self._first_step
-        self._bar.set_description_str(self._line(progress), refresh=False)
-        self._bar.refresh()
+    def _draw(self, progress: Any, finished: int = 0) -> None:
+        assert self._bar is not None
+        done = progress.step if self._counts_steps else progress.epoch + finished
+        self._bar.draw(done - self._first, self._line(progress))
 
     def _line(self, progress: Any) -> str:
         """The epoch, its means so far, and the latest held-out loss."""
         loss, reconstruction, kl = progress.train
         epoch = f"epoch {min(progress.epoch + 1, progress.epochs)}/{progress.epochs}"
         return f"{epoch}  loss {loss:.2f}, rec {reconstruction:.2f}, KL {kl:.2f}{self._held_out}"
+
+
+class _Bar(Protocol):
+    def draw(self, done: int, text: str) -> None: ...
+    def close(self) -> None: ...
+
+
+# Ticks are the clock of both: neither their threads nor their throttles have anything to add.
+
+
+class _Tqdm:
+    def __init__(self, total: int, unit: str, file: TextIO, notebook: bool) -> None:
+        widgets = notebook and importlib.util.find_spec("ipywidgets") is not None
+        module = importlib.import_module("tqdm.notebook" if widgets else "tqdm")
+
+        class Bar(module.tqdm):  # type: ignore[misc, name-defined]
+            monitor_interval = 0
+
+        self._bar = Bar(total=total, file=file, unit=unit, mininterval=0, dynamic_ncols=True, bar_format=BAR_FORMAT)
+
+    def draw(self, done: int, text: str) -> None:
+        self._bar.n = done
+        self._bar.set_description_str(text, refresh=False)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _Rich:
+    def __init__(self, total: int, unit: str, file: TextIO, notebook: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=None if notebook else file),
+            auto_refresh=False,
+        )
+        self._task = self._progress.add_task("", total=total)
+        self._progress.start()
+
+    def draw(self, done: int, text: str) -> None:
+        self._progress.update(self._task, completed=done, description=text, refresh=True)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this: its shell is another than a terminal's."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and type(ipython.get_ipython()).__name__ == "ZMQInteractiveShell"

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from . import _arrays, _checks, _core, optimizers
+from . import _arrays, _checks, _core, _sources, optimizers
+from ._log import logger
 from .callbacks import AnyCallback, Dispatcher, History, Losses
 from .config import PRECISIONS
 from .model import Model
@@ -20,13 +20,16 @@ from .optimizers import Adam, Beta, Constant, Optimizer, Schedule
 class Trainer:
     """Trains `model` in place.
 
-    optimizer: `SGD`, `Adam` or `AdamW`; None is Adam(1e-3). schedule: `Constant`, `Cosine` or `StepDecay` of its rate.
-    beta: the KL's weight, a number, `LinearBeta` or `CyclicalBeta`. clip_norm: the gradient's global norm is limited to
-    it. free_bits: nats per latent dimension on the batch-mean KL (Kingma et al. 2016, eq. 15). threads: None follows
-    `set_num_threads`. seed: of shuffle and noise. drop_last: leave a last short batch out. snapshot: keep the state of
-    each epoch's start, restored when a loss is not finite. precision: what the step's products multiply, "float32",
-    "bfloat16" (sums, parameters, moments, log-variances and losses stay float32; ValueError where the processor does
-    not gain by it) or "auto", which is bfloat16 where that is to be had.
+    - optimizer: `SGD`, `Adam` or `AdamW`; None is Adam(1e-3); schedule: `Constant`, `Cosine` or `StepDecay` of its rate
+    - beta: the KL's weight, a number, `LinearBeta` or `CyclicalBeta`
+    - clip_norm: the gradient's global norm is limited to it
+    - free_bits: nats per latent dimension on the batch-mean KL (Kingma et al. 2016, eq. 15)
+    - precision: what the step's products multiply, "float32", "bfloat16" (sums, parameters, moments, log-variances and
+      losses stay float32; ValueError where the processor does not gain by it) or "auto", which is bfloat16 where that
+      is to be had
+    - threads: None follows `set_num_threads`; seed: of shuffle and noise
+    - drop_last: leave a last short batch out
+    - snapshot: keep the state of each epoch's start, restored when a loss is not finite
 
     The same seed gives the same bits for any number of threads.
 
@@ -78,6 +81,7 @@ class Trainer:
         self._core = core
         self._model = model
         self._stop_asked = False
+        self._validates = False
 
     @staticmethod
     def resume(path: str | os.PathLike[str]) -> Trainer:
@@ -113,13 +117,17 @@ class Trainer:
         epochs: int = 10,
         validation_data: Any = None,
         callbacks: Iterable[AnyCallback] | AnyCallback = (),
-        progress: bool = False,
+        progress: bool | str = False,
     ) -> History:
         """Trains for `epochs` further epochs on x (n, D) and returns the whole training's history.
 
-        A partial epoch (of a stopped run) is finished first and counts. validation_data (m, D) is scored after each
-        epoch at the final beta. callbacks: `Callback` objects, plain objects with some of their methods, or
-        functions of (trainer, progress), called at each epoch's end. progress: show a bar (tqdm's, if installed).
+        x: an array, a memory map, a DataFrame or an Arrow table; a file or folder of tables or an Arrow Dataset, which
+        `fusedvae.data.spool` reads into a memory map first; or an iterable of batches (b, D) of any sizes, such as a
+        DataLoader: gone through in each epoch, in its own order, of tuples the first. A partial epoch (of a stopped
+        run) is finished first and counts. validation_data (m, D) is scored after each epoch at the final beta.
+        callbacks: `Callback` objects, plain objects with some of their methods, or functions of (trainer, progress),
+        called at each epoch's end. progress: show a bar; True is "tqdm" (lines where it is missing), the other one is
+        "rich".
 
         Bad input is a ValueError or TypeError before the first step; in a memory map, which is not read ahead, at the
         step that meets it, which the message names. NonFiniteError when the loss becomes infinite or
@@ -127,22 +135,33 @@ class Trainer:
         leave the trainer at a step's boundary; a further fit goes on from there.
         """
         _checks.integer("epochs", epochs, 1)
-        rows = _arrays.as_rows(x, self._model.config.input_shape)
-        if rows.array.dtype == np.uint8 and self._model.config.columns is None:
-            _log("x is uint8: its values are multiplied by uint8_scale = %.6g", self._model.config.uint8_scale)
+        shape = self._model.config.input_shape
+        x = _sources.opened(x, self._model.config)
+        rows = _arrays.as_rows(x, shape) if _sources.is_array(x) else None
+        source = None if rows is not None else _sources.Batches(x, shape, epochs)
+        if rows is not None and rows.array.dtype == np.uint8 and self._model.config.columns is None:
+            logger().info("x is uint8: its values are multiplied by uint8_scale = %.6g", self._model.config.uint8_scale)
         validation = None
         if validation_data is not None:
-            validation = _arrays.as_rows(validation_data, self._model.config.input_shape, "validation_data")
+            validation = _arrays.as_rows(
+                _sources.opened_whole(validation_data, self._model.config), shape, "validation_data"
+            )
         everyone = [*callbacks] if isinstance(callbacks, (list, tuple)) else [callbacks]
-        with contextlib.ExitStack() as leaving:
-            if progress:
-                from .progress import ProgressBar
+        if progress:
+            from .progress import ProgressBar
 
-                bar = ProgressBar()
-                leaving.callback(bar.close)
-                everyone.append(bar)
-            dispatcher = Dispatcher(self, everyone)
-            self._core.fit(rows, epochs, validation, dispatcher, dispatcher.events)
+            everyone.append(ProgressBar(style="tqdm" if progress is True else progress))
+        dispatcher = Dispatcher(self, everyone, source.length if source else 0)
+        self._validates = validation is not None
+        try:
+            if rows is not None:
+                self._core.fit(rows, epochs, validation, dispatcher, dispatcher.events)
+            elif source is not None:
+                self._core.fit_source(source, epochs, validation, dispatcher, dispatcher.events)
+        except BaseException as error:
+            dispatcher.after_fit(error)
+            raise
+        dispatcher.after_fit(None)
         return self.history
 
     def stop(self) -> None:
@@ -174,7 +193,8 @@ class Trainer:
         >>> trainer.evaluate(np.zeros((5, 6))) == trainer.evaluate(np.zeros((5, 6)))
         True
         """
-        return Losses(*self._core.evaluate(_arrays.as_rows(x, self._model.config.input_shape), _checks.seed(seed)))
+        rows = _arrays.as_rows(_sources.opened_whole(x, self._model.config), self._model.config.input_shape)
+        return Losses(*self._core.evaluate(rows, _checks.seed(seed)))
 
     @property
     def model(self) -> Model:
@@ -239,10 +259,3 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"Trainer({self.optimizer}, batch_size={self.batch_size}, beta={self.beta}, schedule={self.schedule})"
-
-
-def _log(message: str, *values: object) -> None:
-    """At INFO, to the logger "fusedvae"."""
-    import logging  # some milliseconds, which only those who need it should pay
-
-    logging.getLogger("fusedvae").info(message, *values)

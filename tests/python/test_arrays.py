@@ -108,7 +108,7 @@ def test_data_frames(make_model, x):
     pandas = pytest.importorskip("pandas")
     model = make_model()
     np.testing.assert_array_equal(model.encode(pandas.DataFrame(x))[0], model.encode(x)[0])
-    with pytest.raises(TypeError, match="object"):
+    with pytest.raises(TypeError, match="x: not numeric: 'name'"):
         model.encode(pandas.DataFrame(x[:, 1:]).assign(name="text"))
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Callbacks: which are called when and with what, what they may do, how they stop a run, where exceptions go."""
 
+import contextlib
+
 import fusedvae as fv
 import numpy as np
 import pytest
@@ -235,3 +237,33 @@ def test_what_would_change_the_model_is_refused(make_model, x):
     trainer.fit(x, epochs=1, callbacks=[Meddler()])
     assert len(refusals) == 5
     assert trainer.global_step == 1
+
+
+@pytest.mark.parametrize("error", [None, LookupError(), KeyboardInterrupt()])
+def test_after_fit_comes_when_the_model_is_free(error: BaseException | None, make_model, x, same_bits):
+    first = make_model(seed=5).parameters()
+    told = []
+
+    class After:
+        def after_fit(self, trainer, error):
+            trainer.model.set_parameters(first)
+            told.append(error)
+
+    def end(trainer, progress):
+        if error is not None:
+            raise error
+
+    trainer = fv.Trainer(make_model())
+    with contextlib.suppress(LookupError, KeyboardInterrupt):
+        trainer.fit(x, epochs=2, callbacks=[After(), end])
+    assert told == [error]
+    assert trainer.epoch == (2 if error is None else 1)
+    assert same_bits(trainer.model.parameters(), first)
+
+
+def test_after_fit_is_told_of_bad_data_too(make_model, x):
+    told = []
+    after = type("After", (fv.Callback,), {"after_fit": lambda self, trainer, error: told.append(error)})()
+    with pytest.raises(ValueError, match="NaN") as caught:
+        fv.Trainer(make_model()).fit(x * np.nan, epochs=1, callbacks=after)
+    assert told == [caught.value]

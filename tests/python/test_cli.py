@@ -10,9 +10,10 @@ import sys
 import fusedvae as fv
 import numpy as np
 import pytest
-from fusedvae import cli
+from fusedvae import cli, data
 
 RNG = np.random.default_rng(0)
+COMMANDS = ("train", "encode", "decode", "reconstruct", "score", "sample", "info", "demo", "bench")
 
 
 def run(*arguments, **options):
@@ -130,15 +131,30 @@ def test_train_info_sample(images, tmp_path):
         assert cli.main(["sample", str(out), "--out", str(tmp_path / name), "--n", "7", "--seed", "3"]) == 0
     expected = fv.Sampler(model, seed=3).sample(7)
     np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), expected)
-    from_text = np.loadtxt(tmp_path / "s.csv", delimiter=",", dtype=np.float32)
+    header, *_ = (tmp_path / "s.csv").read_text().splitlines()
+    assert header == ",".join(f"x{j}" for j in range(20))
+    from_text = np.loadtxt(tmp_path / "s.csv", delimiter=",", dtype=np.float32, skiprows=1)
     np.testing.assert_array_equal(from_text, expected.reshape(7, 20))
     assert (tmp_path / "s.png").stat().st_size > 1000
 
 
 def test_train_obeys_its_options(table, tmp_path):
+    pytest.importorskip("pandas")
     out = tmp_path / "m.safetensors"
     arguments = ["--optimizer", "sgd", "--learning-rate", "0.0001", "--beta", "0.5", "--beta-warmup", "10"]
-    arguments += ["--clip-norm", "1", "--drop", "kind", "--test-fraction", "0", "--epochs", "2", "--json"]
+    arguments += [
+        "--clip-norm",
+        "1",
+        "--drop",
+        "kind",
+        "--scale",
+        "none",
+        "--test-fraction",
+        "0",
+        "--epochs",
+        "2",
+        "--json",
+    ]
     done = run("train", table, "--out", out, *arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -148,13 +164,13 @@ def test_train_obeys_its_options(table, tmp_path):
     assert "val_loss" not in found
 
 
-def test_train_takes_a_precision(table, tmp_path):
+def test_train_takes_a_precision(images, tmp_path):
     checkpoint = tmp_path / "run.ckpt"
-    arguments = ["--out", tmp_path / "m.safetensors", "--drop", "kind", "--epochs", "1"]
-    done = run("train", table, *arguments, "--precision", "auto", "--checkpoint", checkpoint)
+    arguments = ["--out", tmp_path / "m.safetensors", "--epochs", "1"]
+    done = run("train", images, *arguments, "--precision", "auto", "--checkpoint", checkpoint)
     assert done.returncode == 0, done.stderr
     assert fv.Trainer.resume(checkpoint).precision == fv.available_precisions()[-1]
-    assert run("train", table, *arguments, "--precision", "half").returncode == 2
+    assert run("train", images, *arguments, "--precision", "half").returncode == 2
 
 
 def test_train_resumes_to_the_same_bits(images, tmp_path):
@@ -168,6 +184,145 @@ def test_train_resumes_to_the_same_bits(images, tmp_path):
     assert train("half.safetensors", 2, *checkpoint) != whole
     assert train("resumed.safetensors", 5, *checkpoint, "--resume") == whole
     assert train("again.safetensors", 5, *checkpoint, "--resume") == whole  # nothing is left to do
+
+
+def test_train_on_a_table_keeps_how_it_is_read(tmp_path, capsys):
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("sklearn")
+    age, pet = RNG.normal(40, 10, 100), RNG.choice(["cat", "dog"], 100)
+    frame = pandas.DataFrame({"age": age, "pet": pet, "name": [f"n{i}" for i in range(100)], "kind": 1})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    out = tmp_path / "m.safetensors"
+
+    def train(*arguments, status=0):
+        common = ["train", str(tmp_path / "t.csv"), "--out", str(out), "--label", "kind", "--epochs", "2", "--quiet"]
+        assert cli.main([*common, *arguments]) == status
+        return capsys.readouterr()
+
+    train("--drop", "name")
+    columns = fv.load(out).config.columns
+    assert [column.name for column in columns] == ["age", "pet"]
+    assert columns[1].categories == ("cat", "dog")
+    kept, _ = data.split(100, 0.1, 0)
+    assert (columns[0].shift, columns[0].scale) == pytest.approx((age[kept].mean(), age[kept].std()))
+
+    assert "'name' has 100 different words in 100 rows" in train(status=1).err
+    train("--drop", "name,pet", "--scale", "robust")
+    assert fv.load(out).config.columns[0].shift == pytest.approx(np.median(age[kept]))
+    assert "hint: the columns' means reach" in train("--drop", "name,pet", "--scale", "none").err
+    assert "not numeric: 'pet'; a Gaussian" in train("--drop", "name", "--likelihood", "bernoulli", status=1).err
+    assert "Gaussian" in train("--drop", "name", "--likelihood", "bernoulli", "--scale", "robust", status=2).err
+
+    frame.loc[3, "age"] = np.nan
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert "t.csv: Input X contains NaN: column 'age'" in train("--drop", "name", status=1).err
+    train("--drop", "name", "--impute", "median")
+    assert fv.load(out).config.columns[0].fill == pytest.approx(np.median(age[kept[kept != 3]]))
+
+    frame[["age"]].clip(0, 1).fillna(0).assign(kind=1).to_csv(tmp_path / "t.csv", index=False)
+    train()  # within [0, 1]
+    assert fv.load(out).config.likelihood == fv.Bernoulli()
+    assert fv.load(out).config.columns == (fv.Column("age"),)
+
+
+def test_train_keeps_a_detector(table, tmp_path):
+    pytest.importorskip("sklearn")
+    out = tmp_path / "m.safetensors"
+    common = [
+        "train",
+        str(table),
+        "--out",
+        str(out),
+        "--drop",
+        "kind",
+        "--epochs",
+        "2",
+        "--quiet",
+        "--test-fraction",
+        "0",
+    ]
+    rows = np.loadtxt(table, delimiter=",", skiprows=1, usecols=(0, 1))
+    for kind in ("elbo", "mahalanobis"):
+        assert cli.main([*common, "--detector", kind, "--contamination", "0.1"]) == 0
+        detector = fv.load(out).detector
+        assert detector.score == kind
+        assert (fv.load(out).score(rows) < detector.threshold).sum() == 9  # of 90
+    assert cli.main([*common, "--detector", "kl", "--distance", "0.5"]) == 0
+    assert (fv.load(out).detector.threshold, fv.load(out).detector.distance) == (None, 0.5)
+
+
+def test_train_writes_a_report(images, tmp_path, capsys):
+    for module in ("matplotlib", "jinja2"):
+        pytest.importorskip(module)
+    out, report = tmp_path / "m.safetensors", tmp_path / "r.html"
+    arguments = ["train", str(images), "--out", str(out), "--epochs", "2", "--quiet", "--report", str(report), "--json"]
+    assert cli.main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["report"] == str(report)
+    page = report.read_text(encoding="utf-8")
+    assert "<title>m.safetensors: a variational autoencoder of images.npy</title>" in page
+    assert page.count("<img ") == 7
+
+
+def test_train_without_what_a_report_needs(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    out = tmp_path / "m.safetensors"
+    assert cli.main(["train", str(images), "--out", str(out), "--report", str(tmp_path / "r.html"), "--quiet"]) == 1
+    assert 'needs jinja2: pip install "fusedvae[report]"' in capsys.readouterr().err
+    assert not out.exists()  # said before the training, not after it
+
+
+def test_train_stops_early_logs_and_resumes(images, tmp_path, capsys):
+    def train(*more):
+        common = ["--out", tmp_path / "m.safetensors", "--hidden", "8", "--latent", 2, "--learning-rate", "0.1"]
+        arguments = ["train", images, *common, "--early-stopping", 3, "--json", "--quiet", *more]
+        assert cli.main([str(argument) for argument in arguments]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    kept = ["--checkpoint", tmp_path / "run.ckpt", "--checkpoint-every", 2, "--log-csv", tmp_path / "log.csv"]
+    found = train("--epochs", 500, *kept)
+    header, *lines = (tmp_path / "log.csv").read_text().splitlines()
+    losses = [float(line.split(",")[header.split(",").index("val_loss")]) for line in lines]
+    assert 4 <= len(lines) < 500
+    assert found["best_epoch"] == len(lines) - 4 == np.argmin(losses)
+    assert found["val_loss"] == pytest.approx(min(losses))
+    again = train("--epochs", 500, *kept, "--resume")  # has stopped, and stops again
+    assert (again["best_epoch"], again["val_loss"]) == (found["best_epoch"], found["val_loss"])
+    undisturbed = train("--epochs", 500)
+    assert undisturbed["val_loss"] == found["val_loss"]
+
+
+def test_train_finds_a_learning_rate(images, tmp_path, capsys):
+    out = str(tmp_path / "m.safetensors")
+    assert cli.main(["train", str(images), "--out", out, "--epochs", "1", "--lr-find", "--json", "--quiet"]) == 0
+    stdout, stderr = capsys.readouterr()
+    rate = json.loads(stdout)["learning_rate"]
+    assert rate != 1e-3
+    assert f"the learning rate found is {rate:.3g}" in stderr
+
+
+def test_samples_like_some_rows(images, tmp_path):
+    pytest.importorskip("sklearn")
+    out = tmp_path / "m.safetensors"
+    assert cli.main(["train", str(images), "--out", str(out), "--epochs", "3", "--quiet"]) == 0
+    arguments = ["sample", str(out), "--like", str(images), "--components", "2", "--n", "5", "--seed", "1"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "s.npy")]) == 0
+    expected = fv.Sampler(fv.load(out), seed=1).fit_codes(np.load(images), 2).sample(5)
+    np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), expected)
+
+
+def test_info_tells_how_columns_are_read(tmp_path, capsys):
+    columns = [fv.Column("age", 40, 10, fill=38), fv.Column(categories=tuple("abcdefg"))]
+    model = fv.Model(fv.Config(input_shape=2, hidden=(4,), latent=1, likelihood="gaussian", columns=columns))
+    model.detector = fv.Detector("kl", threshold=-3)
+    model.save(tmp_path / "m.safetensors")
+    assert cli.main(["info", str(tmp_path / "m.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert "detector     Detector('kl', threshold=-3)" in out
+    assert "columns      2, which the network reads as 8 values" in out
+    assert "age                      (x - 40) / 10, 38 where it is missing" in out
+    assert "x1                       one of 'a', 'b', 'c', 'd', 'e', … (7)" in out
+    assert cli.main(["info", str(tmp_path / "m.safetensors"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["detector"] == {"score": "kl", "samples": 32, "seed": 0, "threshold": -3.0, "distance": 0.0}
 
 
 # ---- bench ----------------------------------------------------------------------------------------------------------
@@ -227,6 +382,9 @@ def test_bench_as_a_table(capsys):
         (["demo", "--hidden", "12,x"], "invalid list of integers value: '12,x'"),
         (["demo", "--image-shape", "28y28"], "invalid image shape value"),
         (["demo", "--activation", "swish"], "invalid choice: 'swish'"),
+        (["train", "x.npy", "--out", "m", "--scale", "minmax"], "invalid choice: 'minmax'"),
+        (["score", "m.safetensors", "x.npy", "--kind", "auroc"], "invalid choice: 'auroc'"),
+        (["encode", "m.safetensors"], "required: DATA"),
     ],
 )
 def test_wrong_usage_is_2(capsys, arguments, message):
@@ -239,24 +397,58 @@ def test_wrong_usage_is_2(capsys, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["train", "x.npy", "--out", "m.safetensors", "--resume"], "name it with --checkpoint"),
+        (["train", "x.npy", "--out", "-"], "are files; stdout takes none of them"),
+        (["train", "x.npy", "--out", "m.safetensors", "--contamination", "0.1"], "name it with --detector"),
+        (
+            ["train", "x.npy", "--out", "m.safetensors", "--detector", "kl", "--contamination", "1"],
+            "in (0, 0.5], it is 1",
+        ),
+        (["sample", "m.safetensors", "--out", "s.bmp"], "written as .npy, .npz, .csv, .parquet, or as CSV to stdout"),
+        (["sample", "m.safetensors", "--json"], "name a file for them with --out"),
+        (["score", "m.safetensors", "x.npy", "--json"], "name a file for them with --out"),
+        (
+            ["encode", "m.safetensors", "x.npy", "--out", "z.npy", "--logvar"],
+            "an .npy file holds one array; 2 are asked",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_2_with_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    fv.Model(fv.Config(input_shape=3, hidden=(4,), latent=2)).save("m.safetensors")
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["demo", "--data", "absent.npy"], "absent.npy: no such file or folder"),
         (["train", "x.npy", "--out", "absent/m.safetensors"], "absent is no folder"),
         (["train", "x.npy", "--out", "."], "it is a folder"),
-        (["train", "x.npy", "--out", "m.safetensors", "--resume"], "--checkpoint"),
         (["train", "x.npy", "--out", "m.safetensors", "--likelihood", "bernoulli"], "[0, 1]"),
-        (["train", "nan.npy", "--out", "m.safetensors", "--likelihood", "gaussian"], "row"),
+        (["train", "nan.npy", "--out", "m.safetensors", "--likelihood", "gaussian"], "NaN in row 0, column 1"),
+        (["train", "inf.npy", "--out", "m.safetensors"], "an infinity in row 0, column 1"),
         (["train", "x.npy", "--out", "m.safetensors", "--label", "a"], "label= does not apply to a .npy file"),
         (["info", "absent.safetensors"], "absent.safetensors"),
         (["info", "x.npy"], "x.npy"),
         (["bench", "--configs", "tiny,vgg"], "no network 'vgg'; there are tiny, tabular"),
         (["bench", "--configs", "tiny", "--precision", "float8"], "precision 'float8'"),
-        (["sample", "m.safetensors", "--out", "s.bmp"], "written as .npy, .csv or .png"),
+        (["train", "x.npy", "--out", "m.safetensors", "--report", "absent/r.html"], "absent is no folder"),
+        (
+            ["train", "x.npy", "--out", "m.safetensors", "--early-stopping", "3", "--test-fraction", "0"],
+            "held-out rows",
+        ),
+        (["sample", "absent.safetensors", "--out", "s.csv"], "absent.safetensors"),
     ],
 )
 def test_failure_is_1_with_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.full((8, 3), 5.0))
     np.save("nan.npy", np.array([[1.0, np.nan]] * 8))
+    np.save("inf.npy", np.array([[1.0, np.inf]] * 8))
     assert cli.main([*arguments, *(["--quiet"] if arguments[0] in ("demo", "train") else [])]) == 1
     out, err = capsys.readouterr()
     assert out == ""
@@ -323,13 +515,14 @@ def test_ctrl_c_is_130_and_keeps_the_model(images, tmp_path, command, interrupti
 # ---- help -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "sample", "info", "bench"])
+@pytest.mark.parametrize("command", [*COMMANDS])
 def test_every_option_is_documented(capsys, command):
     with pytest.raises(SystemExit) as left:
         cli.main([command, "--help"])
     assert left.value.code == 0
     assert "usage: fusedvae" in capsys.readouterr().out
     commands = next(action.choices for action in cli._parser()._actions if isinstance(action.choices, dict))
+    assert tuple(sorted(commands)) == tuple(sorted(COMMANDS))
     for action in commands[command]._actions:
         assert action.help, f"{command} {action.dest} has no help"
 
@@ -343,6 +536,7 @@ def test_starts_without_the_extras():
     """The command imports numpy alone until a command needs more."""
     code = (
         "import sys, fusedvae.cli; fusedvae.cli._parser();"
-        "sys.exit(any(m in sys.modules for m in ('matplotlib', 'sklearn', 'pandas', 'pyarrow', 'PIL', 'tqdm')))"
+        "optional = ('matplotlib', 'jinja2', 'sklearn', 'pandas', 'pyarrow', 'PIL', 'tqdm', 'rich');"
+        "sys.exit(any(name in sys.modules for name in optional))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

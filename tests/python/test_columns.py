@@ -2,6 +2,7 @@
 """Columns: the engine's reading of tables equals the same arithmetic in NumPy, and densities are those of raw rows."""
 
 import copy
+import dataclasses
 import pickle
 
 import fusedvae as fv
@@ -142,7 +143,7 @@ def test_bad_values_name_row_and_column(row, message):
 
 def test_files_pickles_and_copies_keep_columns_and_detector(table, tmp_path):
     raw, _ = pair()
-    raw.detector = fv.Detector.of_codes(raw.encode(table)[0], threshold=-9.5)
+    raw.detector = dataclasses.replace(fv.Detector.of_codes(raw.encode(table)[0], threshold=-9.5), distance=0.5)
     raw.save(tmp_path / "m.safetensors")
     fv.Trainer(raw).save(tmp_path / "run.ckpt")
     others = [
@@ -155,6 +156,7 @@ def test_files_pickles_and_copies_keep_columns_and_detector(table, tmp_path):
     for other in others:
         assert other.config == raw.config
         assert other.detector.threshold == -9.5
+        assert other.detector.distance == 0.5
         np.testing.assert_array_equal(other.score(table), raw.score(table))
 
 
@@ -199,6 +201,16 @@ def test_scores_by_name(table):
     np.testing.assert_array_equal(
         raw.score(table, fv.Detector("log_likelihood", samples=3)), raw.log_likelihood(table, 3)
     )
+
+
+@pytest.mark.parametrize("score", ["elbo", "log_likelihood", "reconstruction", "kl"])
+def test_distance_takes_half_the_squared_norm_off(table, score):
+    raw, _ = pair()
+    norm = np.square(encoded(table).astype(np.float64)).sum(axis=1)
+    with_distance = raw.score(table, fv.Detector(score, distance=1.5))
+    np.testing.assert_allclose(with_distance, raw.score(table, score) - 0.75 * norm, rtol=1e-12)
+    alone = [raw.score(table[i : i + 1], fv.Detector(score, distance=1.5))[0] for i in range(5)]
+    np.testing.assert_array_equal(alone, with_distance[:5])
 
 
 @pytest.mark.parametrize("score", ["elbo", "log_likelihood", "reconstruction", "kl"])

@@ -4,6 +4,7 @@
 import ast
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -204,3 +205,22 @@ def test_models_work_after_fork():
 
 def test_measured_peak_is_a_rate():
     assert 0.1 < _core.measure_peak(1, 0.05) < 10_000
+
+
+def test_other_build_systems_find_the_engine(tmp_path):
+    if not (Path(fv.__file__).parent / "include").is_dir():
+        pytest.skip("fusedvae runs from its source folder")
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    flags = {}
+    for flag in ("--includes", "--libs", "--cmake-dir"):
+        command = [sys.executable, "-m", "fusedvae", flag]
+        flags[flag] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert (Path(flags["--cmake-dir"].strip()) / "fusedvaeConfig.cmake").is_file()
+    source = tmp_path / "version.c"
+    source.write_text("#include <fusedvae/fusedvae.h>\n#include <stdio.h>\nint main(void) { puts(fvae_version()); }\n")
+    program = tmp_path / "version"
+    command = [compiler, source, *flags["--includes"].split(), *flags["--libs"].split(), "-o", program]
+    subprocess.run(command, check=True)
+    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout.strip() == fv.__version__

@@ -47,7 +47,8 @@ def test_commands_parse():
 
 def test_install_commands_name_extras_that_exist():
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    named = re.findall(r'(?:"\.|fusedvae)\[([\w-]+)\]"', README)
+    lists = re.findall(r'(?:"\.|fusedvae)\[([\w,-]+)\]"', README)
+    named = [extra for names in lists for extra in names.split(",")]
     assert {"demo", "test", "test-torch", "data"} <= set(named)
     for extra in named:
         assert re.search(rf"^{extra} = \[", project, re.MULTILINE), extra

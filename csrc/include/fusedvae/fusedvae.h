@@ -242,10 +242,11 @@ typedef struct fvae_detector {
     int64_t samples;
     uint64_t seed;
     double threshold;               /* NaN: none chosen */
+    double distance;                /* this times half the squared norm of the row, as columns are read, is taken off */
     const double* latent_mean;      /* (Z), Mahalanobis alone */
     const double* latent_precision; /* (Z, Z): the inverse of the codes' covariance */
 } fvae_detector;
-/* The ELBO of 32 draws, without a threshold. */
+/* The ELBO of 32 draws, without a threshold or distance. */
 FVAE_API fvae_detector fvae_detector_default(void);
 /* Nonzero where the model has a detector. */
 FVAE_API int32_t fvae_model_has_detector(const fvae_model* model);

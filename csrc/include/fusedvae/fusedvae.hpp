@@ -103,7 +103,7 @@ inline fvae_array rows(const uint8_t* data, int64_t n, int64_t columns) { return
 
 // ---- model ---------------------------------------------------------------------------------------------------------
 
-// fvae_config with its own memory.
+// fvae_column with its own memory.
 struct Column {
     std::string name;
     double shift = 0.0;
@@ -112,6 +112,7 @@ struct Column {
     std::vector<std::string> categories;                     // none: a number
 };
 
+// fvae_config with its own memory.
 struct Config {
     std::vector<int64_t> input_shape;
     std::vector<int64_t> hidden;

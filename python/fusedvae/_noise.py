@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""The normal noise of the engine's scores in NumPy, for graphs that hold it as a constant.
+
+Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3") and Box and Muller's
+transform, with the counter's layout and the roundings of csrc/layer/philox.h and formulas.h.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Words = NDArray[np.uint64]
+_LOW = np.uint64(0xFFFFFFFF)
+_SCORE = 3  # the purpose, in the counter's last word
+
+
+def philox(counter: tuple[_Words, ...], seed: int) -> tuple[_Words, _Words, _Words, _Words]:
+    """Ten rounds on four words of 32 bits each, kept in uint64."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(10):
+        p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0 = (p1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0)
+        c2 = (p0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1)
+        c1, c3 = p1 & _LOW, p0 & _LOW
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def score_noise(samples: int, latent: int, seed: int) -> NDArray[np.float32]:
+    """The draws that `Model.elbo` and `Model.log_likelihood` use for every row: (samples, latent)."""
+    sample, group = np.indices((samples, (latent + 3) // 4)).astype(np.uint64)
+    counter = (group, sample, np.zeros_like(group), np.full_like(group, _SCORE))
+    a, b, c, d = philox(counter, seed)
+    normals = [*_box_muller(a, b), *_box_muller(c, d)]
+    return np.stack(normals, axis=-1).reshape(samples, -1)[:, :latent].astype(np.float32)
+
+
+def _box_muller(a: _Words, b: _Words) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    # u and the angle are rounded to float32 as the engine does: near u = 1 the radius depends on it.
+    u = ((a >> np.uint64(1)).astype(np.float32) * np.float64(2**-31) + 2**-32).astype(np.float32)
+    radius = np.sqrt(-2 * np.log(np.minimum(u, np.float32(1)), dtype=np.float64))
+    quarter = (b << np.uint64(2)).astype(np.uint32).view(np.int32).astype(np.float32) * np.float64(2**-32)
+    angle = ((b >> np.uint64(30)) + quarter) * (np.pi / 2)
+    return radius * np.cos(angle), radius * np.sin(angle)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""`fusedvae demo`: a first look."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .fitting import configure, progress, read_data, widths
+from .options import DATA_HELP, add_command, add_data, add_model, add_run
+from .terminal import INTERRUPTED, note, print_json
+
+
+def add(commands: Any) -> None:
+    """Adds the command's arguments."""
+    command = add_command(commands, "demo", run, "train on real images, print ELBO and speed, draw a picture")
+    command.add_argument("--data", default="digits", metavar="DATA", help=DATA_HELP + " (default digits)")
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=Path("fusedvae-demo.png"),
+        metavar="FILE",
+        help="picture of originals, reconstructions and samples (default %(default)s)",
+    )
+    add_data(command)
+    add_model(command)
+    add_run(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs it."""
+    from .. import demo
+
+    data = read_data(options)
+    config, epochs = configure(options, data)
+    result = demo.run(
+        data,
+        config,
+        epochs=epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        output=options.output,
+        callbacks=progress(options),
+        log=note,
+    )
+    if options.json:
+        print_json(asdict(result))
+    else:
+        threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+        print(f"data         {result.data}: {result.rows} rows to train on, {result.held_out} held out")
+        print(f"model        {widths(config)}")
+        print(f"training     {result.epochs} epochs, {result.steps} steps in {result.seconds:.2f} s")
+        print(f"ELBO         {result.elbo:.2f} nats per held-out row")
+        print(f"throughput   {result.rows_per_second:,.0f} rows/s, {result.steps_per_second:,.0f} steps/s")
+        print(
+            f"arithmetic   {result.gflops:.1f} GFLOP/s, {result.fraction_of_peak:.0%} of the {result.peak_gflops:.0f} "
+            f"that {threads} reach here ({result.backend})"
+        )
+        if result.picture:
+            print(f"picture      {result.picture}")
+    return INTERRUPTED if result.interrupted else 0

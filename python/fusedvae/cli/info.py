@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""`fusedvae info`: what a model file holds."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import fusedvae as fv
+
+from .fitting import widths
+from .options import add_command, add_json
+from .terminal import print_json
+
+# Categories named in a line.
+WORDS = 5
+
+
+def add(commands: Any) -> None:
+    """Adds the command's arguments."""
+    command = add_command(commands, "info", run, "describe a model file")
+    command.add_argument("model", type=Path, metavar="MODEL", help="a .safetensors file")
+    add_json(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs it."""
+    model = fv.load(options.model)
+    config, detector, count = model.config, model.detector, model.parameter_count
+    shapes = {name: list(values.shape) for name, values in model.parameters().items()}
+    if options.json:
+        chosen = ("score", "samples", "seed", "threshold", "distance")
+        kept = detector and {name: getattr(detector, name) for name in chosen}
+        print_json({"config": config.to_dict(), "parameters": count, "tensors": shapes, "detector": kept})
+        return 0
+    print(f"model        {widths(config)}")
+    print(f"input        {' x '.join(map(str, config.input_shape))}")
+    print(f"activation   {config.activation}")
+    print(f"likelihood   {config.likelihood}")
+    print(f"detector     {detector or 'none'}")
+    print(f"parameters   {count:,} ({4 * count / 1e6:.1f} MB)")
+    for name, shape in shapes.items():
+        print(f"  {name:24} {' x '.join(map(str, shape))}")
+    if config.columns is not None:
+        print(f"columns      {len(config.columns)}, which the network reads as {config.encoded_width} values")
+        for name, column in zip(config.column_names, config.columns, strict=True):
+            print(f"  {name:24} {_column(column)}")
+    return 0
+
+
+def _column(column: fv.Column) -> str:
+    if column.categories is None:
+        fill = "" if column.fill is None else f", {column.fill:.6g} where it is missing"
+        return f"(x - {column.shift:.6g}) / {column.scale:.6g}{fill}"
+    fill = "" if column.fill is None else f", {column.categories[int(column.fill)]!r} where it is missing"
+    words = column.categories[:WORDS]
+    more = f", … ({len(column.categories)})" if len(column.categories) > WORDS else ""
+    return f"one of {', '.join(map(repr, words))}{more}{fill}"

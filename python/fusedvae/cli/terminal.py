@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""What the commands say: notes and errors on stderr, results on stdout, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+WRONG_USAGE = 2  # argparse's own
+# What shells report for a process that a signal ended: 128 + SIGINT's or SIGPIPE's number.
+INTERRUPTED = 128 + signal.SIGINT
+NO_READER = 141
+STDOUT = Path("-")
+
+
+class UsageError(Exception):
+    """Options that do not go together, whatever the files hold."""
+
+
+def note(line: str) -> None:
+    """A line on stderr."""
+    print(f"fusedvae: {line}", file=sys.stderr, flush=True)
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, without line breaks."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """One JSON object on a line; what is not finite is null, for which JSON has no number."""
+    print(json.dumps(_finite(values)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def check_output(path: Path) -> None:
+    """What cannot be written is found before the work, not after it."""
+    folder = path.absolute().parent
+    if path == STDOUT:
+        return
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: {folder} is no folder")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} cannot be written: it is a folder")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{path} cannot be written: no permission to write in {folder}")
