@@ -16,14 +16,14 @@ const Config& checked(const Config& config) {
 }
 }  // namespace
 
-Model::Model(const Config& c, uint64_t seed)
+Model::Model(const Config& c)
     : config(checked(c)),
       backend(fusedvae::backend()),
       network(config, backend),
       flat(network.floats),
-      inference(config, network, flat.data()) {
-    network.initialize(config, seed, flat.data());
-}
+      inference(config, network, flat.data()) {}
+
+Model::Model(const Config& c, uint64_t seed) : Model(c) { network.initialize(config, seed, flat.data()); }
 
 void Model::get(const Parameter& p, float* values) const {
     const std::shared_lock lock(mutex);

@@ -32,6 +32,7 @@ struct Inference {
 
 struct Model {
     Model(const Config& config, uint64_t seed);
+    explicit Model(const Config& config);  // all parameters are 0
 
     const Config config;
     const Backend& backend;

@@ -2,7 +2,7 @@
 //
 // Models as safetensors files: float32 parameters under their names, the configuration as JSON in the metadata. Fields
 // this version does not know are left alone. A checkpoint is such a file with more in it, and loads as a model too.
-#include <cmath>
+#include <cfloat>
 
 #include "error.h"
 #include "model.h"
@@ -57,17 +57,21 @@ std::vector<TensorToWrite> to_tensors(const Network& network, const float* flat,
 }
 
 void from_tensors(const SafetensorsFile& file, const Network& network, const std::string& prefix, float* flat) {
-    std::vector<float> values;
+    std::vector<float> converted;
     for (const Parameter& p : network.parameters) {
         const SafetensorsFile::Tensor* tensor = file.find(prefix + p.name);
         if (!tensor) refuse(file, "tensor '" + prefix + p.name + "' is missing");
         if (tensor->shape != shape_of(p))
             refuse(file, "tensor '" + prefix + p.name + "' has another shape than the configuration says");
-        values.resize(static_cast<size_t>(p.size()));
-        file.read_float32(*tensor, values.data());
-        for (float v : values)
-            if (!std::isfinite(v)) refuse(file, "tensor '" + prefix + p.name + "' holds NaN or an infinity");
-        network.pack(values.data(), p, flat);
+        const auto* values = reinterpret_cast<const float*>(tensor->data);  // read where the file is mapped
+        if (tensor->dtype != "F32" || reinterpret_cast<uintptr_t>(values) % alignof(float) != 0) {
+            converted.resize(static_cast<size_t>(p.size()));
+            file.read_float32(*tensor, converted.data());
+            values = converted.data();
+        }
+        if (backend().find_bad(values, p.size(), -FLT_MAX, FLT_MAX) < p.size())
+            refuse(file, "tensor '" + prefix + p.name + "' holds NaN or an infinity");
+        network.pack(values, p, flat);
     }
 }
 
@@ -99,7 +103,7 @@ Config read_config(const SafetensorsFile& file) {
 }  // namespace
 
 std::shared_ptr<Model> read_model(const SafetensorsFile& file) {
-    auto model = std::make_shared<Model>(read_config(file), 0);
+    auto model = std::make_shared<Model>(read_config(file));
     from_tensors(file, model->network, "", model->flat.data());
     if (file.find_metadata("detector"))
         read_metadata(file, "detector",

@@ -47,6 +47,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     # What likelihood="gaussian" stands for, but for its kind of variance.
     gaussian: ClassVar[Gaussian]
+    # Whether likelihood="auto" takes uint8 arrays for images.
+    images: ClassVar[bool] = True
 
     latent: int
     hidden: int | tuple[int, ...]
@@ -161,7 +163,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         likelihood: Any = self.likelihood
         image = not tables.is_frame(X) and X.dtype.kind in "bu"
         if likelihood == "auto":
-            likelihood = "bernoulli" if image or tables.is_categorical(X) else "gaussian"
+            fractions = X.dtype.kind == "b" or self.images if image else tables.is_categorical(X)
+            likelihood = "bernoulli" if fractions else "gaussian"
         if isinstance(likelihood, str):
             likelihood = Bernoulli() if likelihood == "bernoulli" else replace(self.gaussian, variance=self.variance)
         if isinstance(likelihood, Gaussian):

@@ -216,9 +216,16 @@ def test_explain_takes_one_row_in_any_form(fitted, breast):
         fv.AnomalyDetector().explain(normal.iloc[0])
 
 
+def test_integers_are_numbers_whatever_their_type():
+    rng = np.random.default_rng(0)
+    table = rng.integers(1, 11, (200, 4))
+    scores = [fv.AnomalyDetector(epochs=2, contamination=0.1).fit(table.astype(t)).offset_ for t in ("u1", "i8", "f8")]
+    assert scores[0] == scores[1] == scores[2]
+
+
 def test_explain_reads_images():
     images = (datasets.load_digits().data[:300] * 15).astype(np.uint8)
-    detector = fv.AnomalyDetector(epochs=20, contamination=0.05).fit(images)
+    detector = fv.AnomalyDetector(likelihood="bernoulli", epochs=20, contamination=0.05).fit(images)
     wrong = images[0].copy()
     wrong[32] = 255  # black in every digit
     first = detector.explain(wrong, top=1)[0]
