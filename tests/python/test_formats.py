@@ -17,7 +17,7 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(params=FORMATS)
 def written(request):
-    """The format's number, and what its files gave when they were written: rows (64, 3), and of the first five …"""
+    """The format's number, and what its files gave when they were written: rows (64, 3), results of the first five."""
     expected = json.loads((FILES / f"format-{request.param}.json").read_text())
     expected["rows"] = np.array(expected["rows"], dtype=np.float64)
     return request.param, expected
