@@ -10,8 +10,8 @@ import pytest
 
 FILES = Path(__file__).parents[1] / "files"
 FORMATS = sorted(int(path.stem.partition("-")[2]) for path in FILES.glob("format-*.json"))
-# Another instruction set adds the same float32 products in another order: some units of 2^-24 for sums of 8 terms, grown
-# by exp and by the ELBO's cancellation of terms of about 10 nats.
+# Another instruction set adds the same float32 products in another order: some units of 2^-24 for sums of 8 terms,
+# grown by exp and by the ELBO's cancellation of terms of about 10 nats.
 TOLERANCE = 1e-5
 
 
