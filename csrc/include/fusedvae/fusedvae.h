@@ -250,9 +250,10 @@ typedef struct fvae_detector {
 FVAE_API fvae_detector fvae_detector_default(void);
 /* Nonzero where the model has a detector. */
 FVAE_API int32_t fvae_model_has_detector(const fvae_model* model);
-/* The model's detector, or the default one where it has none; its pointers live until it is set again. */
+/* The model's detector, or the default one where it has none; its pointers live until it is set again or the model is
+ * freed. */
 FVAE_API fvae_status fvae_model_detector(const fvae_model* model, fvae_detector* detector);
-/* Sets it; NULL removes it. Changes the model: nobody else may use it meanwhile. */
+/* Sets it; NULL removes it. Changes the model: nobody else may use it meanwhile. The arrays are copied. */
 FVAE_API fvae_status fvae_model_set_detector(fvae_model* model, const fvae_detector* detector);
 /* The score of each row: scores (n), the same bits whatever rows accompany it. detector NULL: the model's own. */
 FVAE_API fvae_status fvae_model_score(const fvae_model* model, const fvae_array* x, const fvae_detector* detector,
