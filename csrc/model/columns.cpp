@@ -30,7 +30,7 @@ std::string text(double value) { return std::isfinite(value) ? Json(value).dump(
 Columns::Columns(std::vector<Column> columns) : columns_(std::move(columns)) {
     std::vector<std::string> names;
     for (size_t r = 0; r < columns_.size(); ++r) {
-        const Column& c = columns_[r];
+        Column& c = columns_[r];
         const std::string here = place(static_cast<int64_t>(r));
         if (c.name.find('\0') != std::string::npos) throw std::invalid_argument(here + ": its name holds a NUL");
         if (!c.name.empty()) names.push_back(c.name);
@@ -50,6 +50,7 @@ Columns::Columns(std::vector<Column> columns) : columns_(std::move(columns)) {
                 !(c.fill >= 0.0 && c.fill < static_cast<double>(k) && c.fill == std::floor(c.fill)))
                 throw std::invalid_argument(here + ": fill must be the index of one of its " + std::to_string(k) +
                                             " categories, it is " + text(c.fill));
+            c.shift = 0.0, c.scale = 1.0;  // which are of numbers alone: a file does not keep them
         } else {
             // otherwise each missing value would be refused although it has a fill
             if (std::fabs((c.fill - c.shift) / c.scale) > double{FLT_MAX})

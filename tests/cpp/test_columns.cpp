@@ -64,3 +64,33 @@ TEST(encoded_columns_know_where_they_come_from) {
     CHECK_EQUAL(columns.encoded_width(), int64_t{8});
     for (int64_t d = 0; d < 8; ++d) CHECK_EQUAL(columns.source(d), expected[d]);
 }
+
+TEST(categories_have_neither_shift_nor_scale) {
+    const char* const categories[] = {"a", "b"};
+    fvae_column column = fvae_column_default();
+    column.shift = 3.0;
+    column.scale = 2.0;
+    column.categories = categories;
+    column.category_count = 2;
+    const Columns made = Columns::from_c(&column, 1), read = Columns::from_json(made.to_json());
+    for (const Columns& columns : {made, read}) {
+        CHECK_EQUAL(columns.list()[0].shift, 0.0);
+        CHECK_EQUAL(columns.list()[0].scale, 1.0);
+    }
+}
+
+TEST(a_large_number_is_told_in_few_digits) {
+    fvae_column column = fvae_column_default();
+    fvae_config config = small_config();
+    config.input_shape = &kOne;
+    config.columns = &column;
+    config.column_count = 1;
+    const ModelHandle model = make_model(config);
+    const double value = 1e300;
+    fvae_array x = fvae_array_default();
+    x.data = &value;
+    x.dtype = FVAE_FLOAT64;
+    x.rows = x.columns = 1;
+    CHECK_FAILS(fvae_model_encode(model.get(), &x, nullptr, nullptr), FVAE_INVALID_ARGUMENT,
+                "x holds 1e+300 in row 0, column 0;");
+}

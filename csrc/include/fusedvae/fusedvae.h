@@ -229,9 +229,8 @@ FVAE_API fvae_status fvae_model_log_likelihood(const fvae_model* model, const fv
 typedef enum fvae_score {
     FVAE_SCORE_ELBO = 0,           /* nats; the mean over `samples` draws */
     FVAE_SCORE_LOG_LIKELIHOOD = 1, /* nats; importance-weighted, from `samples` draws */
-    FVAE_SCORE_RECONSTRUCTION =
-        2,                     /* minus the mean squared error of the mean code's reconstruction, as columns are read */
-    FVAE_SCORE_KL = 3,         /* minus KL(q(z|x) || N(0, I)), nats */
+    FVAE_SCORE_RECONSTRUCTION = 2, /* minus the mean squared error at the mean code, of columns as they are read */
+    FVAE_SCORE_KL = 3,             /* minus KL(q(z|x) || N(0, I)), nats */
     FVAE_SCORE_MAHALANOBIS = 4 /* minus the squared distance of the mean code from latent_mean in the given metric */
 } fvae_score;
 
