@@ -72,6 +72,9 @@ T read_struct(const T* given, T defaults, const char* name) {
 template <class T>
 void write_struct(T* out, const T& value, const char* name) {
     require(out, name);
+    if (out->struct_size != 0 && out->struct_size < sizeof(size_t))
+        throw std::invalid_argument(std::string(name) + "->struct_size is " + std::to_string(out->struct_size) +
+                                    "; begin with the default the library makes");
     const size_t room = out->struct_size && out->struct_size < sizeof(T) ? out->struct_size : sizeof(T);
     std::memcpy(out, &value, room);
     out->struct_size = room;

@@ -263,6 +263,9 @@ void Trainer::fit_source(fvae_source source, int64_t epochs, const fvae_array* v
     std::optional<Rows> held_out;
     if (validation) held_out.emplace(*validation, model_->config, "validation_data");
     if (held_out && !held_out->streamed) held_out->check_all(model_->backend, default_threads());
+    if (state_.batch > 0 && state_.fingerprint != 0)
+        throw std::invalid_argument("this training stands within an epoch of the array that fit was given, at batch " +
+                                    std::to_string(state_.batch) + ": finish it with fit, or make a new trainer");
 
     std::optional<Rows> rows;
     const auto next = [&](Batch& batch) {

@@ -278,11 +278,14 @@ TEST(a_source_frees_the_training_from_its_array_with_its_first_batch) {
     ModelHandle model = make_model();
     TrainerHandle trainer = make_trainer(model.get(), options);
     ok(fvae_trainer_fit(trainer.get(), &x, 1, nullptr, stop, 1u << FVAE_BATCH_END, nullptr));
-    ok(fvae_trainer_fit_source(trainer.get(), whole, 0, nullptr, nullptr, 0, nullptr));
+    CHECK_FAILS(fvae_trainer_fit_source(trainer.get(), whole, 1, nullptr, nullptr, 0, nullptr), FVAE_INVALID_ARGUMENT,
+                "stands within an epoch of the array");
+    ok(fvae_trainer_fit(trainer.get(), &x, 1, nullptr, nullptr, 0, nullptr));
+    CHECK_EQUAL(fvae_trainer_steps(trainer.get()), int64_t{3});
     CHECK_FAILS(fvae_trainer_fit_source(trainer.get(), failing, 1, nullptr, nullptr, 0, nullptr), FVAE_STOPPED,
                 "source");
     ok(fvae_trainer_fit(trainer.get(), &x, 1, nullptr, nullptr, 0, nullptr));
-    CHECK_EQUAL(fvae_trainer_steps(trainer.get()), int64_t{3});
+    CHECK_EQUAL(fvae_trainer_steps(trainer.get()), int64_t{6});
 
     ok(fvae_trainer_save(trainer.get(), path));
     fvae_trainer* raw = nullptr;
@@ -291,7 +294,7 @@ TEST(a_source_frees_the_training_from_its_array_with_its_first_batch) {
     TrainerHandle resumed(raw, fvae_trainer_free);
     ok(fvae_trainer_fit_source(resumed.get(), whole, 1, nullptr, nullptr, 0, nullptr));
     ok(fvae_trainer_fit(resumed.get(), &x, 1, nullptr, nullptr, 0, nullptr));
-    CHECK_EQUAL(fvae_trainer_epochs(resumed.get()), int64_t{3});
+    CHECK_EQUAL(fvae_trainer_epochs(resumed.get()), int64_t{4});
 }
 
 TEST(an_epoch_without_batches_is_named_alone) {

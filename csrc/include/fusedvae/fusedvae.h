@@ -40,7 +40,7 @@
 extern "C" {
 #endif
 
-#define FVAE_ABI_VERSION 1
+#define FVAE_ABI_VERSION 2 /* grows when a struct or a function changes, before 1.0 */
 
 typedef enum fvae_status {
     FVAE_OK = 0,
