@@ -330,8 +330,11 @@ fvae_status fvae_model_score(const fvae_model* model, const fvae_array* x, const
         require(scores, "scores");
         if (!detector && !model->model->detector)
             throw std::invalid_argument("the model has no detector: set one, or name the score to compute");
-        model->model->score(array_of(x, "x"), detector ? detector_of(*model->model, detector) : *model->model->detector,
-                            scores);
+        const fvae_array rows = array_of(x, "x");
+        if (detector)
+            model->model->score(rows, detector_of(*model->model, detector), scores);
+        else
+            model->model->score(rows, *model->model->detector, scores);
     });
 }
 fvae_status fvae_model_contributions(const fvae_model* model, const fvae_array* x, double* contributions) {

@@ -2,6 +2,7 @@
 #include "columns.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <stdexcept>
 #include <unordered_set>
@@ -29,7 +30,7 @@ std::string text(double value) { return std::isfinite(value) ? Json(value).dump(
 Columns::Columns(std::vector<Column> columns) : columns_(std::move(columns)) {
     std::vector<std::string> names;
     for (size_t r = 0; r < columns_.size(); ++r) {
-        const Column& c = columns_[r];
+        Column& c = columns_[r];
         const std::string here = place(static_cast<int64_t>(r));
         if (c.name.find('\0') != std::string::npos) throw std::invalid_argument(here + ": its name holds a NUL");
         if (!c.name.empty()) names.push_back(c.name);
@@ -49,7 +50,11 @@ Columns::Columns(std::vector<Column> columns) : columns_(std::move(columns)) {
                 !(c.fill >= 0.0 && c.fill < static_cast<double>(k) && c.fill == std::floor(c.fill)))
                 throw std::invalid_argument(here + ": fill must be the index of one of its " + std::to_string(k) +
                                             " categories, it is " + text(c.fill));
+            c.shift = 0.0, c.scale = 1.0;  // which are of numbers alone: a file does not keep them
         } else {
+            // otherwise each missing value would be refused although it has a fill
+            if (std::fabs((c.fill - c.shift) / c.scale) > double{FLT_MAX})
+                throw std::invalid_argument(here + ": fill " + text(c.fill) + " is infinite when it is scaled");
             log_jacobian_ -= std::log(c.scale);
         }
         if (k == 0 && !runs_.empty() && runs_.back().categories == 0)
@@ -85,7 +90,9 @@ Columns Columns::from_c(const fvae_column* columns, size_t count) {
         }
         list.push_back(std::move(column));
     }
-    return Columns(std::move(list));
+    Columns checked(std::move(list));
+    checked.to_json().dump();  // refuses what is not UTF-8 now, not when a trained model is to be saved
+    return checked;
 }
 
 Json Columns::to_json() const {
@@ -108,6 +115,7 @@ Json Columns::to_json() const {
 Columns Columns::from_json(const Json& json) {
     std::vector<Column> list;
     for (const Json& entry : json.as_array("columns")) {
+        entry.as_object("columns");  // find() would see nothing wrong
         Column column;
         if (entry.find("name")) column.name = entry.string("name");
         if (entry.find("shift")) column.shift = entry.number("shift");
@@ -178,11 +186,10 @@ double Columns::log_jacobian(int64_t raw) const {
 }
 
 int64_t Columns::source(int64_t encoded) const {
-    for (const Run& run : runs_) {
-        const int64_t within = encoded - run.encoded, width = run.categories ? run.categories : run.count;
-        if (within < width) return run.raw + (run.categories ? 0 : within);
-    }
-    return static_cast<int64_t>(columns_.size()) - 1;
+    const auto after = std::upper_bound(runs_.begin(), runs_.end(), encoded,
+                                        [](int64_t value, const Run& run) { return value < run.encoded; });
+    const Run& run = *(after - 1);
+    return run.raw + (run.categories ? 0 : encoded - run.encoded);
 }
 
 std::string Columns::place(int64_t raw) const {

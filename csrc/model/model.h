@@ -53,7 +53,7 @@ struct Model {
     void decode(const float* z, int64_t n, float* mean) const;
     void reconstruct(const fvae_array& x, float* mean) const;
     // The same on the calling thread alone, in the caller's workspace: nothing is allocated or locked, so nobody may
-    // change the parameters meanwhile. x (n, D) and z (n, Z) are dense float32.
+    // change the parameters meanwhile. x (n, width) and z (n, Z) are dense float32.
     size_t workspace_bytes(int64_t rows) const;
     void encode_into(const float* x, int64_t n, float* mu, float* logvar, void* workspace, size_t bytes) const;
     void decode_into(const float* z, int64_t n, float* mean, void* workspace, size_t bytes) const;

@@ -106,7 +106,7 @@ void Rows::refuse_raw(int64_t i, int64_t column) const {
         throw std::invalid_argument(what_ + " misses a value" + place +
                                     ": fill it, or give the column a fill (estimators: impute)");
     if (categories.empty() || std::isinf(value))
-        throw std::invalid_argument(what_ + " holds " + (std::isinf(value) ? "an infinity" : std::to_string(value)) +
+        throw std::invalid_argument(what_ + " holds " + (std::isinf(value) ? "an infinity" : Json(value).dump()) +
                                     place + "; every value must be finite, also when it is scaled: drop or fill it");
     throw std::invalid_argument(what_ + " holds " + Json(value).dump() + place + ", which has categories 0 to " +
                                 std::to_string(categories.size() - 1));

@@ -263,21 +263,18 @@ void Trainer::fit_source(fvae_source source, int64_t epochs, const fvae_array* v
     std::optional<Rows> held_out;
     if (validation) held_out.emplace(*validation, model_->config, "validation_data");
     if (held_out && !held_out->streamed) held_out->check_all(model_->backend, default_threads());
-    state_.fingerprint = 0;
 
     std::optional<Rows> rows;
     const auto next = [&](Batch& batch) {
         fvae_array array = fvae_array_default();
         const int32_t answer = source(user, state_.epoch, state_.batch, &array);
         if (answer == FVAE_CALLBACK_ERROR) throw Error(FVAE_STOPPED, "the source of batches failed");
-        if (answer == FVAE_CALLBACK_STOP) {
-            if (state_.batch == 0)
-                throw std::invalid_argument("epoch " + std::to_string(state_.epoch) + " has no batches");
-            return false;
-        }
+        if (answer == FVAE_CALLBACK_STOP) return false;
         rows.emplace(array, model_->config, "batch");
         if (rows->count > kMostBatchRows) throw std::invalid_argument("batch has more than 16777216 rows");
         rows->check_all(model_->backend, 1);
+        state_.fingerprint = 0;  // from its first step on the training is bound to no array, also where it was resumed
+        resumed_ = false;
         batch.x = &*rows;
         batch.B = static_cast<int>(rows->count);
         return true;
@@ -327,12 +324,12 @@ void Trainer::run_epochs(const std::function<void()>& begin, const std::function
             fvae_losses losses;
             try {
                 over = !next(batch);
-                if (over) break;
-                train_on(batch, &losses, snapshot_ ? &*snapshot_ : nullptr);
+                if (!over) train_on(batch, &losses, snapshot_ ? &*snapshot_ : nullptr);
             } catch (const std::invalid_argument& bad_row) {  // of streamed data
                 throw std::invalid_argument(std::string(bad_row.what()) + ". The training stands before " + position() +
                                             ", which would have read it");
             }
+            if (over) break;
             ++state_.batch;
             state_.rows += batch.B;
             state_.loss += losses.loss * batch.B;
@@ -351,6 +348,7 @@ void Trainer::run_epochs(const std::function<void()>& begin, const std::function
             }
         }
         if (!over) break;  // stopped inside an epoch: the next fit finishes it
+        if (state_.batch == 0) throw std::invalid_argument("epoch " + std::to_string(state_.epoch) + " has no batches");
 
         fvae_epoch entry{};
         entry.struct_size = sizeof entry;

@@ -263,3 +263,41 @@ TEST(a_source_that_fails_leaves_the_training_at_its_step) {
                 "source is NULL");
     CHECK(parameters(model.get()) == before);
 }
+
+TEST(a_source_frees_the_training_from_its_array_with_its_first_batch) {
+    const char* path = "test_capi_source.checkpoint";
+    const fvae_array x = rows();
+    const fvae_source whole = [](void*, int64_t, int64_t batch, fvae_array* out) -> int32_t {
+        *out = rows();
+        return batch == 0 ? FVAE_CALLBACK_CONTINUE : FVAE_CALLBACK_STOP;
+    };
+    const fvae_source failing = [](void*, int64_t, int64_t, fvae_array*) -> int32_t { return FVAE_CALLBACK_ERROR; };
+    const fvae_callback stop = [](void*, fvae_event, const fvae_progress*) -> int32_t { return FVAE_CALLBACK_STOP; };
+    fvae_trainer_options options = fvae_trainer_options_default();
+    options.batch_size = 16;
+    ModelHandle model = make_model();
+    TrainerHandle trainer = make_trainer(model.get(), options);
+    ok(fvae_trainer_fit(trainer.get(), &x, 1, nullptr, stop, 1u << FVAE_BATCH_END, nullptr));
+    ok(fvae_trainer_fit_source(trainer.get(), whole, 0, nullptr, nullptr, 0, nullptr));
+    CHECK_FAILS(fvae_trainer_fit_source(trainer.get(), failing, 1, nullptr, nullptr, 0, nullptr), FVAE_STOPPED,
+                "source");
+    ok(fvae_trainer_fit(trainer.get(), &x, 1, nullptr, nullptr, 0, nullptr));
+    CHECK_EQUAL(fvae_trainer_steps(trainer.get()), int64_t{3});
+
+    ok(fvae_trainer_save(trainer.get(), path));
+    fvae_trainer* raw = nullptr;
+    ok(fvae_trainer_resume(path, &raw));
+    std::remove(path);
+    TrainerHandle resumed(raw, fvae_trainer_free);
+    ok(fvae_trainer_fit_source(resumed.get(), whole, 1, nullptr, nullptr, 0, nullptr));
+    ok(fvae_trainer_fit(resumed.get(), &x, 1, nullptr, nullptr, 0, nullptr));
+    CHECK_EQUAL(fvae_trainer_epochs(resumed.get()), int64_t{3});
+}
+
+TEST(an_epoch_without_batches_is_named_alone) {
+    ModelHandle model = make_model();
+    TrainerHandle trainer = make_trainer(model.get());
+    const fvae_source empty = [](void*, int64_t, int64_t, fvae_array*) -> int32_t { return FVAE_CALLBACK_STOP; };
+    fvae_trainer_fit_source(trainer.get(), empty, 1, nullptr, nullptr, 0, nullptr);
+    CHECK_EQUAL(std::string(fvae_last_error()), std::string("epoch 0 has no batches"));
+}

@@ -184,6 +184,12 @@ def test_wrong_columns_say_what_is_wrong(make, error, message):
         make()
 
 
+@pytest.mark.parametrize("column", [fv.Column("a\0b"), fv.Column("a", categories=("b\0c", "b"))])
+def test_names_are_not_cut_at_a_nul(column):
+    with pytest.raises(ValueError, match="NUL"):
+        fv.Model(fv.Config(input_shape=1, columns=[column]))
+
+
 def test_scores_by_name(table):
     raw, plain = pair("fixed")
     x = encoded(table)

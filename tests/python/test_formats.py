@@ -10,14 +10,14 @@ import pytest
 
 FILES = Path(__file__).parents[1] / "files"
 FORMATS = sorted(int(path.stem.partition("-")[2]) for path in FILES.glob("format-*.json"))
-# Another instruction set adds the same float32 products in another order: some units of 2^-24 for sums of 8 terms, grown
-# by exp and by the ELBO's cancellation of terms of about 10 nats.
+# Another instruction set adds the same float32 products in another order: some units of 2^-24 for sums of 8 terms,
+# grown by exp and by the ELBO's cancellation of terms of about 10 nats.
 TOLERANCE = 1e-5
 
 
 @pytest.fixture(params=FORMATS)
 def written(request):
-    """The format's number, and what its files gave when they were written: rows (64, 3), and of the first five …"""
+    """The format's number, and what its files gave when they were written: rows (64, 3), results of the first five."""
     expected = json.loads((FILES / f"format-{request.param}.json").read_text())
     expected["rows"] = np.array(expected["rows"], dtype=np.float64)
     return request.param, expected

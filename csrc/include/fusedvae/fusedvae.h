@@ -229,9 +229,8 @@ FVAE_API fvae_status fvae_model_log_likelihood(const fvae_model* model, const fv
 typedef enum fvae_score {
     FVAE_SCORE_ELBO = 0,           /* nats; the mean over `samples` draws */
     FVAE_SCORE_LOG_LIKELIHOOD = 1, /* nats; importance-weighted, from `samples` draws */
-    FVAE_SCORE_RECONSTRUCTION =
-        2,                     /* minus the mean squared error of the mean code's reconstruction, as columns are read */
-    FVAE_SCORE_KL = 3,         /* minus KL(q(z|x) || N(0, I)), nats */
+    FVAE_SCORE_RECONSTRUCTION = 2, /* minus the mean squared error at the mean code, of columns as they are read */
+    FVAE_SCORE_KL = 3,             /* minus KL(q(z|x) || N(0, I)), nats */
     FVAE_SCORE_MAHALANOBIS = 4 /* minus the squared distance of the mean code from latent_mean in the given metric */
 } fvae_score;
 
@@ -250,9 +249,10 @@ typedef struct fvae_detector {
 FVAE_API fvae_detector fvae_detector_default(void);
 /* Nonzero where the model has a detector. */
 FVAE_API int32_t fvae_model_has_detector(const fvae_model* model);
-/* The model's detector, or the default one where it has none; its pointers live until it is set again. */
+/* The model's detector, or the default one where it has none; its pointers live until it is set again or the model is
+ * freed. */
 FVAE_API fvae_status fvae_model_detector(const fvae_model* model, fvae_detector* detector);
-/* Sets it; NULL removes it. Changes the model: nobody else may use it meanwhile. */
+/* Sets it; NULL removes it. Changes the model: nobody else may use it meanwhile. The arrays are copied. */
 FVAE_API fvae_status fvae_model_set_detector(fvae_model* model, const fvae_detector* detector);
 /* The score of each row: scores (n), the same bits whatever rows accompany it. detector NULL: the model's own. */
 FVAE_API fvae_status fvae_model_score(const fvae_model* model, const fvae_array* x, const fvae_detector* detector,

@@ -171,8 +171,8 @@ struct Config {
         std::vector<std::vector<const char*>> categories(columns.size());
         std::vector<fvae_column> views(columns.size(), fvae_column_default());
         for (size_t r = 0; r < columns.size(); ++r) {
-            for (const std::string& category : columns[r].categories) categories[r].push_back(category.c_str());
-            views[r].name = columns[r].name.c_str();
+            for (const std::string& category : columns[r].categories) categories[r].push_back(text(category));
+            views[r].name = text(columns[r].name);
             views[r].shift = columns[r].shift;
             views[r].scale = columns[r].scale;
             views[r].fill = columns[r].fill;
@@ -182,6 +182,14 @@ struct Config {
         c.columns = views.empty() ? nullptr : views.data();
         c.column_count = views.size();
         use(static_cast<const fvae_config&>(c));
+    }
+
+  private:
+    // C would read a name up to its first NUL only.
+    static const char* text(const std::string& name) {
+        if (name.find('\0') != std::string::npos)
+            throw std::invalid_argument("a column's name or category holds a NUL");
+        return name.c_str();
     }
 };
 
