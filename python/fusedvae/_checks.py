@@ -11,6 +11,7 @@ from typing import Any
 
 # Wider layers than this are taken for a mistake in units; sixteen million columns of float32 are 64 MB a row.
 LARGEST_WIDTH = 2**24
+LARGEST = 2**63 - 1
 
 
 def path(value: str | os.PathLike[str]) -> bytes:
@@ -32,13 +33,14 @@ def target(value: str | os.PathLike[str]) -> str:
     return name
 
 
-def integer(name: str, value: Any, low: int = 0, high: int = 2**63 - 1) -> int:
+def integer(name: str, value: Any, low: int = 0, high: int = LARGEST) -> int:
     """`value` as an int within [low, high]; bools and floats are refused."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, not {value!r} ({type(value).__name__})")
     result = operator.index(value)
     if not low <= result <= high:
-        raise ValueError(f"{name} must be between {low} and {high}, not {result}")
+        allowed = f"at least {low}" if high == LARGEST and result < low else f"between {low} and {high}"
+        raise ValueError(f"{name} must be {allowed}, not {result}")
     return result
 
 

@@ -194,6 +194,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """X with scikit-learn's checks of its kind, shape and column names; DataFrames stay DataFrames."""
         if isinstance(X, np.ma.MaskedArray):
             raise TypeError("X is a masked array; X.filled(np.nan) makes its masked values missing ones (see impute)")
+        if isinstance(X, (str, os.PathLike)):
+            raise TypeError(f"X is {X!r}, expected an array or a DataFrame, such as pandas.read_csv({str(X)!r})")
         X = tables.as_pandas(X)
         least = 2 if reset else 1
         if not tables.is_frame(X):

@@ -57,6 +57,19 @@ def numbers_of(x: Any, error: type[Exception], name: str, columns: Sequence[str]
     return numbers
 
 
+def arranged(x: Any, names: Sequence[str]) -> Any:
+    """A table of as many columns in the order of `names`; as it is where it has other names, or others in number.
+
+    ValueError where it has some of them alone: by their places, its columns would be taken for others.
+    """
+    found = [name for name, _ in columns_of(x)]
+    if found == list(names) or len(found) != len(names) or set(found).isdisjoint(names):
+        return x
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"x lacks columns that the model reads: {listed(missing)}; its own are {listed(found)}")
+    return x.select(list(names)) if hasattr(x, "column_names") else x[list(names)]
+
+
 def listed(names: Sequence[str], most: int = 8) -> str:
     """The names, quoted; of many the first."""
     shown = ", ".join(map(repr, names[:most]))

@@ -54,6 +54,9 @@ def require(module: str, extra: str, purpose: str) -> Any:
 
 def read_npy(path: Path) -> Rows:
     """One array; a large one stays on disk."""
+    with open(path, "rb") as file:
+        if file.read(6) not in (b"\x93NUMPY", b""):  # NumPy would take it for a pickle
+            raise ValueError(f"{path} is not a readable .npy file: it does not begin as one")
     try:
         return Rows(np.load(path, mmap_mode="r" if path.stat().st_size > MAP_BYTES else None, allow_pickle=False))
     except (ValueError, EOFError) as error:
@@ -164,14 +167,19 @@ def csv_layout(path: Path) -> tuple[str, bool, list[str]]:
 
     Commas, semicolons and tabs delimit; a first row with a cell that is no number names the columns.
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        first = file.readline()
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a readable table: it is no UTF-8 text ({error})") from error
     if not first.strip():
         raise ValueError(f"{path} is empty")
     delimiter = max(",;\t", key=first.count)
     cells = next(csv.reader([first], delimiter=delimiter))
     header = not all(_is_number(cell) for cell in cells)
-    names = [cell.strip() for cell in cells] if header else [str(j) for j in range(len(cells))]
+    # A column without a name, such as the index that pandas writes, gets pandas' own name for it.
+    names = [cell.strip() or f"Unnamed: {j}" for j, cell in enumerate(cells)]
+    names = names if header else [str(j) for j in range(len(cells))]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{path} has two columns named {twice!r}")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _checks, _core
+from . import _arrays, _checks, _core, _frames
 from .callbacks import Losses
 from .config import PRECISIONS, Config
 from .detector import Detector
@@ -379,6 +379,8 @@ class Model:
         return _rebuild, (self._config.to_dict(), self.parameters(), self._core.detector())
 
     def _rows(self, x: Any) -> _core.Rows:
+        if _frames.is_table(x) and self._config.columns:
+            x = _frames.arranged(x, self._config.column_names)
         return _arrays.as_rows(x, self._config.input_shape)
 
     def _shaped(self, rows: Floats) -> Floats:

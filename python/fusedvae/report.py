@@ -200,6 +200,8 @@ def _epochs(history: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 def _number(value: Any) -> str:
     if isinstance(value, np.integer):
         return str(value)
+    if math.isnan(value):  # an epoch without held-out rows
+        return "–"
     return f"{value:.2f}" if 0.1 <= abs(value) < 1e6 else f"{value:.3g}"
 
 

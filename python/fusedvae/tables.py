@@ -78,12 +78,14 @@ def raw_rows(x: Any, columns: Sequence[Column]) -> NDArray[Any]:
 
 
 def to_frame(rows: NDArray[Any], columns: Sequence[Column], index: Any = None) -> Any:
-    """Raw rows (n, R) as a pandas DataFrame: numbers, and categories as text of pandas' category type."""
+    """Raw rows (n, R) as a pandas DataFrame: numbers and pandas categories; NaN stays a missing value."""
     pandas = require("pandas", "data", "DataFrames")
     series = [
         values
         if column.categories is None
-        else pandas.Categorical.from_codes(np.rint(values).astype(int), list(column.categories))
+        else pandas.Categorical.from_codes(
+            np.where(np.isnan(values), -1, np.rint(values)).astype(int), column.categories
+        )
         for column, values in zip(columns, rows.T, strict=True)
     ]
     return pandas.DataFrame({column.name: values for column, values in zip(columns, series, strict=True)}, index=index)
@@ -121,9 +123,10 @@ def check_values(raw: NDArray[Any], columns: Sequence[Column], nan_allowed: bool
             where = f"{name} (first in row {infinite.argmax()})"
             raise ValueError(f"Input X contains infinity or a value too large for {raw.dtype!r}: {where}")
         if missing.any() and not nan_allowed:
+            usual = "most frequent category" if column.categories else "median"
             raise ValueError(
                 f'Input X contains NaN: {name} (first in row {missing.argmax()}). With impute="median" the column\'s '
-                "median stands for missing values; or fill them, or drop the rows"
+                f"{usual} stands for missing values; or fill them, or drop the rows"
             )
 
 

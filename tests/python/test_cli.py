@@ -431,7 +431,7 @@ def test_options_that_do_not_go_together_are_2_with_one_line(tmp_path, monkeypat
         (["train", "x.npy", "--out", "m.safetensors", "--likelihood", "bernoulli"], "[0, 1]"),
         (["train", "nan.npy", "--out", "m.safetensors", "--likelihood", "gaussian"], "NaN in row 0, column 1"),
         (["train", "inf.npy", "--out", "m.safetensors"], "an infinity in row 0, column 1"),
-        (["train", "x.npy", "--out", "m.safetensors", "--label", "a"], "label= does not apply to a .npy file"),
+        (["train", "x.npy", "--out", "m.safetensors", "--label", "a"], "--label does not apply to a .npy file"),
         (["info", "absent.safetensors"], "absent.safetensors"),
         (["info", "x.npy"], "x.npy"),
         (["bench", "--configs", "tiny,vgg"], "no network 'vgg'; there are tiny, tabular"),

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import fusedvae as fv
 import numpy as np
@@ -431,3 +432,55 @@ def test_a_reader_that_leaves_is_no_complaint(model):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("command", ["train", "score"])
+def test_what_is_read_is_never_replaced(command, capsys):
+    pytest.importorskip("pandas")
+    write("t.csv", "a,b", "1,2", "3,5", "2,2")
+    before = Path("t.csv").read_text()
+    run("train", "t.csv", "--epochs", "1", "--quiet", "--out", "m.safetensors")
+    read = ["t.csv"] if command == "train" else ["m.safetensors", "t.csv"]
+    run(command, *read, "--out", str(Path("t.csv").absolute()), status=2)
+    assert "t.csv is what this command reads" in capsys.readouterr().err
+    assert Path("t.csv").read_text() == before
+
+
+def test_an_index_without_a_name(capsys):
+    """pandas writes one unless it is told not to."""
+    pytest.importorskip("pandas")
+    write("t.csv", ",a,b", "0,1,2", "1,3,5", "2,2,2")
+    run("train", "t.csv", "--epochs", "1", "--quiet", "--out", "all.safetensors")
+    run("score", "all.safetensors", "t.csv", "--out", "s.csv")
+    run("train", "t.csv", "--drop", "Unnamed: 0,", "--epochs", "1", "--quiet", "--out", "m.safetensors")
+    assert [column.name for column in fv.load("m.safetensors").config.columns] == ["a", "b"]
+    run("score", "m.safetensors", "t.csv", "--out", "s.csv", status=1)
+    assert "--drop Unnamed: 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("two.npz", "choose one with --key: a, b"),
+        ("none.npy", "two are needed to hold one out (--test-fraction 0 trains on all)"),
+        ("latin.csv", "latin.csv is not a readable table"),
+        ("text.npy", "text.npy is not a readable .npy file: it does not begin as one"),
+    ],
+)
+def test_messages_speak_of_options_and_files(name, message, capsys):
+    np.savez("two.npz", a=X, b=X)
+    np.save("none.npy", X[:0])
+    write("text.npy", "words")
+    with open("latin.csv", "wb") as file:
+        file.write("länge,b\n1,2\n".encode("latin-1"))
+    run("train", name, "--out", "m.safetensors", status=1)
+    assert message in capsys.readouterr().err
+
+
+def test_codes_like_those_of_a_table_with_an_id(named, capsys):
+    pytest.importorskip("pandas")
+    pytest.importorskip("sklearn")
+    arguments = ("sample", "n.safetensors", "--like", "t.csv", "--components", "1", "--n", "3", "--out", "s.csv")
+    run(*arguments, status=1)
+    run(*arguments, "--drop", "id")
+    assert len(Path("s.csv").read_text().splitlines()) == 4

@@ -324,7 +324,7 @@ def test_bad_rows(wine):
         fv.VAE().fit(sparse.csr_array(np.eye(5)))
     with pytest.raises(TypeError, match="masked array"):
         fv.VAE().fit(np.ma.masked_greater(wine.to_numpy(), 100))
-    with pytest.raises(ValueError, match="n_samples must be between 1"):
+    with pytest.raises(ValueError, match="n_samples must be at least 1"):
         fv.VAE(epochs=1).fit(wine).sample(0)
     with pytest.raises(ValueError, match="1 sample"):
         fv.VAE().fit(wine.iloc[:1])
@@ -372,3 +372,21 @@ def test_ctrl_c_keeps_the_model(wine, monkeypatch):
         assert 3 <= estimator.n_iter_ < 1_000_000
     assert np.isfinite(vae.transform(wine)).all()
     assert np.isfinite(detector.decision_function(wine)).all()
+
+
+def test_a_path_is_no_table():
+    with pytest.raises(TypeError, match=r"pandas.read_csv\('rows.csv'\)"):
+        fv.VAE().fit("rows.csv")
+
+
+def test_a_missing_category_is_explained():
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    rows = pandas.DataFrame({"size": rng.standard_normal(60), "hue": rng.choice(["red", "pale"], 60)})
+    rows.loc[0, "hue"] = None
+    with pytest.raises(ValueError, match=r"column 'hue'.*most frequent category stands for missing values"):
+        fv.AnomalyDetector(0.1, epochs=1).fit(rows)
+    reasons = fv.AnomalyDetector(0.1, epochs=1, impute="median").fit(rows).explain(rows.iloc[0])
+    (hue,) = (reason for reason in reasons if reason.column == "hue")
+    assert pandas.isna(hue.value)
+    assert hue.expected in ("red", "pale")

@@ -291,3 +291,12 @@ def test_the_browser_would_tell(tmp_path):
     assert [name.rpartition("/")[2] for name in found["requests"]] == ["absent.png"]
     assert any('"no"' in line for line in console)
     assert "/absent.png" in asked
+
+
+def test_epochs_without_held_out_rows_show_no_nan():
+    x = np.random.default_rng(0).random((20, 3), dtype=np.float32)
+    trainer = fv.Trainer(fv.Model(fv.Config(input_shape=3, hidden=(4,), latent=2)), batch_size=20)
+    trainer.fit(x, epochs=1, validation_data=x)
+    page = report.render(trainer.model, trainer.fit(x, epochs=1))
+    assert ">nan<" not in page
+    assert ">–<" in page

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(asdict(result))
     else:
-        threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+        threads = f"{result.threads} threads reach" if result.threads > 1 else "1 thread reaches"
         print(f"data         {result.data}: {result.rows} rows to train on, {result.held_out} held out")
         print(f"model        {widths(config)}")
         print(f"training     {result.epochs} epochs, {result.steps} steps in {result.seconds:.2f} s")
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"throughput   {result.rows_per_second:,.0f} rows/s, {result.steps_per_second:,.0f} steps/s")
         print(
             f"arithmetic   {result.gflops:.1f} GFLOP/s, {result.fraction_of_peak:.0%} of the {result.peak_gflops:.0f} "
-            f"that {threads} reach here ({result.backend})"
+            f"that {threads} here ({result.backend})"
         )
         if result.picture:
             print(f"picture      {result.picture}")

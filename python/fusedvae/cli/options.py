@@ -86,7 +86,7 @@ def count(text: str) -> int:
 
 def names(text: str) -> tuple[str, ...]:
     """Words separated by commas."""
-    return tuple(text.split(","))
+    return tuple(word for word in text.split(",") if word)
 
 
 def counts(text: str) -> tuple[int, ...]:

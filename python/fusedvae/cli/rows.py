@@ -19,7 +19,7 @@ from . import sink
 from .options import add_command, add_json, add_threads, count, names, use_threads
 from .sink import Field
 from .source import PARTS, Source, read_codes, read_rows
-from .terminal import STDOUT, UsageError, print_json
+from .terminal import STDOUT, UsageError, check_apart, print_json
 
 INPUT_HELP = ".npy, .npz, IDX(.gz), .csv or .parquet file, folder of images, data set's name, or - for CSV on stdin"
 
@@ -80,6 +80,7 @@ def check(options: argparse.Namespace, results: int = 1) -> None:
     if options.json and options.out == STDOUT:
         raise UsageError("--json describes the results on stdout: name a file for them with --out")
     sink.check(options.out, results)
+    check_apart(options.out, options.model, getattr(options, "data", None), getattr(options, "like", None))
 
 
 def finish(options: argparse.Namespace, line: str, **figures: Any) -> int:

@@ -13,7 +13,7 @@ import fusedvae as fv
 
 from .. import picture
 from . import sink
-from .options import add_command, add_json, count
+from .options import add_command, add_json, count, names
 from .rows import add_out, check, data_field, finish
 from .source import read_rows
 
@@ -30,6 +30,7 @@ def add(commands: Any) -> None:
         metavar="DATA",
         help="draw codes from a Gaussian mixture fitted to the codes of these rows instead of from the prior",
     )
+    command.add_argument("--drop", type=names, default=(), metavar="A,B", help="columns of that table to leave out")
     command.add_argument("--components", type=count, default=10, metavar="K", help="of that mixture (default 10)")
     command.add_argument("--seed", type=int, default=0, help="default 0")
     add_json(command)
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"rows of shape {model.config.input_shape} are no images: write .npy, .npz, .csv or .parquet")
     sampler = fv.Sampler(model, seed=options.seed)
     if options.like is not None:
-        rows = read_rows(options.like, model.config)
+        rows = read_rows(options.like, model.config, drop=options.drop)
         sampler.fit_codes(rows.parts[0] if len(rows.parts) == 1 else np.concatenate(rows.parts), options.components)
     x = sampler.sample(options.n, temperature=options.temperature)
     if drawn:

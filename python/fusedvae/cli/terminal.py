@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ WRONG_USAGE = 2  # argparse's own
 INTERRUPTED = 128 + signal.SIGINT
 NO_READER = 141
 STDOUT = Path("-")
+# Parameters of fusedvae.data.load that messages name, and that are options here.
+PARAMETERS = re.compile(r"\b(key|label|drop|size|grey|test_fraction)=(\w?)")
 
 
 class UsageError(Exception):
@@ -32,7 +35,8 @@ def one_line(error: BaseException) -> str:
     """What went wrong, without line breaks."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    line = " ".join(str(error).split()) or type(error).__name__
+    return PARAMETERS.sub(lambda found: f"--{found[1].replace('_', '-')} {found[2]}".rstrip(), line)
 
 
 def print_json(values: Mapping[str, Any]) -> None:
@@ -46,6 +50,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(one) for key, one in value.items()}
     return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def check_apart(written: Path | None, *read: object) -> None:
+    """UsageError where a result would replace a file that the command reads."""
+    for one in map(str, filter(None, read)):
+        if written is not None and written.is_file() and os.path.realpath(one) == os.path.realpath(written):
+            raise UsageError(f"{written} is what this command reads; write its results elsewhere")
 
 
 def check_output(path: Path) -> None:

@@ -21,7 +21,7 @@ from ..detector import SCORES
 from .fitting import IMPUTES, SCALES, configure, progress, read_columns
 from .options import DATA_HELP, add_command, add_data, add_model, add_run, count
 from .source import Source
-from .terminal import INTERRUPTED, STDOUT, UsageError, check_output, note, print_json
+from .terminal import INTERRUPTED, STDOUT, UsageError, check_apart, check_output, note, print_json
 
 
 def add(commands: Any) -> None:
@@ -108,7 +108,8 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         status, state = INTERRUPTED, "interrupted"
     except fv.NonFiniteError:
-        trainer.model.save(options.out)  # the last good parameters
+        trainer.model.save(options.out)
+        note(f"{options.out} holds the last good parameters")
         raise
     if options.detector:
         trainer.model.detector = _detector(options, trainer.model, data.train)
@@ -128,6 +129,7 @@ def _check(options: argparse.Namespace) -> None:
         if path == STDOUT:
             raise UsageError("a model, its checkpoint, log and report are files; stdout takes none of them")
         check_output(path)
+        check_apart(path, options.data)
     if options.resume and options.checkpoint is None:
         raise UsageError("--resume goes on from a checkpoint: name it with --checkpoint")
     if options.detector is None and (options.contamination is not None or options.distance):
