@@ -282,11 +282,12 @@ def _sections(model: Model, rows: NDArray[Any] | None, labels: Any, seed: int) -
     yield drawn(plot.embedding(model, rows, labels), "Embedding", f"Mean codes of {len(rows)} rows.")
     if len(rows) > 1:
         found = collapse_report(model, rows, seed=seed)
+        idle = "; the others carry nothing of the data" if found.active_units < config.latent else ""
         yield drawn(
             plot.kl_by_dimension(model, rows),
             "Use of the latent dimensions",
             f"Mean KL(q(z|x) ‖ N(0, I)) of each dimension. {found.active_units} of {config.latent} are active: "
-            "their mean codes vary by more than 0.01; the others carry nothing of the data. Of the KL's "
+            f"their mean codes vary by more than 0.01{idle}. Of the KL's "
             f"{found.total_kl:.2f} nats {found.mutual_information:.2f} tell rows apart (mutual information of row and "
             f"code, at most the logarithm of the number of rows, {math.log(found.rows):.2f}); {found.aggregate_kl:.2f} "
             "are the distance of all codes together from the prior.",

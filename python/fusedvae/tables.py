@@ -24,6 +24,8 @@ IMPUTES = ("mean", "median", "most_frequent")
 LARGEST = 1e150
 # Values whose statistics are taken at a time, so that a memory map is never copied whole.
 BLOCK = 1 << 24
+# A column of more different words than this is taken for names where every second row has a new one.
+MOST_WORDS = 20
 
 
 def fit_columns(x: Any, scale: str | None = "standard", impute: str | None = None) -> tuple[Column, ...]:
@@ -157,7 +159,13 @@ def _categories(series: Any) -> tuple[str, ...] | None:
     if kind in ("integer", "floating", "mixed-integer-float", "empty"):
         return None
     if kind in ("string", "boolean"):
-        return tuple(str(value) for value in _sorted(series.dropna().unique())) or None
+        found = series.dropna().unique()
+        if len(found) > MOST_WORDS and 2 * len(found) > len(series):
+            raise ValueError(
+                f"column {series.name!r} has {len(found)} different words in {len(series)} rows, as names have, and "
+                "categories do not; leave it out, or make it pandas' category type if it holds categories"
+            )
+        return tuple(str(value) for value in _sorted(found)) or None
     if kind in ("mixed", "mixed-integer"):
         found = sorted({type(value).__name__ for value in series.dropna()})
         raise TypeError(

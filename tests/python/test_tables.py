@@ -172,3 +172,12 @@ def test_other_libraries_tables():
     pyarrow = pytest.importorskip("pyarrow")
     table = tables.as_pandas(pyarrow.table({"a": [1.0, 2.0], "b": ["x", "y"]}))
     assert [column.categories for column in tables.fit_columns(table)] == [None, ("x", "y")]
+
+
+def test_a_column_of_names_is_no_category():
+    names = pd.DataFrame({"id": [f"row {i}" for i in range(40)], "x": np.arange(40.0)})
+    with pytest.raises(ValueError, match=r"column 'id' has 40 different words in 40 rows, .* leave it out"):
+        tables.fit_columns(names)
+    known = tables.fit_columns(names.astype({"id": "category"}))
+    assert known[0].width == 40
+    assert tables.fit_columns(names.iloc[:20])[0].width == 20  # few words may all be different

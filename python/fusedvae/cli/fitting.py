@@ -21,8 +21,6 @@ from .source import check_names, names_in, read_table, spooled
 from .terminal import UsageError, note
 
 SCALES = ("standard", "robust")
-# A column of more words than this, and in every second row another, identifies rows.
-MOST_CATEGORIES = 20
 IMPUTES = ("mean", "median", "most_frequent")
 
 
@@ -101,13 +99,6 @@ def _fit_table(
     elif scale == "auto":
         scale = "standard"
     frame = pandas.DataFrame(table)
-    for name in frame.select_dtypes(["object", "string"]):
-        found = frame[name].nunique()
-        if found > MOST_CATEGORIES and 2 * found > len(frame):
-            raise ValueError(
-                f"{options.data}: column {name!r} has {found} different words in {len(frame)} rows, as names have, and "
-                f"categories do not; leave it out with --drop {name}"
-            )
     try:
         # A rare category may be among the rows held out alone.
         words = tables.fit_columns(frame, None, options.impute)
@@ -116,7 +107,9 @@ def _fit_table(
             for every, column in zip(words, tables.fit_columns(frame.iloc[kept], scale, options.impute), strict=True)
         )
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{options.data}: {error}".replace('impute="median"', "--impute median")) from error
+        reason = str(error).replace('impute="median"', "--impute median")
+        reason = reason.partition(", or make it pandas'")[0].replace("; leave it out", "; leave it out with --drop")
+        raise type(error)(f"{options.data}: {reason}") from error
     return tables.raw_rows(frame, columns), columns
 
 
