@@ -95,7 +95,7 @@ def test_a_wide_code_prints_a_few_lines():
 def test_report_refusals(make_model, x):
     with pytest.raises(ValueError, match="one row"):
         fv.collapse_report(make_model(), x[:1])
-    with pytest.raises(ValueError, match="rows must be between 2"):
+    with pytest.raises(ValueError, match="rows must be at least 2, not 1"):
         fv.collapse_report(make_model(), x, rows=1)
     with pytest.raises(ValueError, match=r"x has shape \(90, 5\)"):
         fv.collapse_report(make_model(), x[:, :5])
