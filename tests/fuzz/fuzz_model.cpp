@@ -79,8 +79,9 @@ std::vector<std::string> starting_files() {
                            std::string(56, '\0'));
     };
     return {file("fusedvae.model",
-                 R"(,"detector":)" + quoted(R"({"score":"mahalanobis","samples":2,"seed":"3","threshold":-1.5,"distance":1.5,)"
-                                            R"("latent_mean":[0.5],"latent_precision":[2.0]})")),
+                 R"(,"detector":)" +
+                     quoted(R"({"score":"mahalanobis","samples":2,"seed":"3","threshold":-1.5,"distance":1.5,)"
+                            R"("latent_mean":[0.5],"latent_precision":[2.0]})")),
             file("fusedvae.checkpoint",
                  R"(,"detector":)" + quoted(R"({"score":"elbo","samples":2,"seed":"3"})") + R"(,"options":)" + options +
                      R"(,"state":)" + quoted(R"({"steps":3,"epoch":1,"batch":1,"sums":[1,2,3,4],"data":"5"})") +
