@@ -61,4 +61,13 @@ void Model::init_output_bias(const fvae_array& x) {
             set(p, bias.data());
 }
 
+std::shared_ptr<Model> Model::copy() const {
+    auto other = std::make_shared<Model>(config);
+    const std::shared_lock lock(mutex);
+    other->flat.copy_from(flat);
+    other->detector = detector;
+    other->other_metadata = other_metadata;
+    return other;
+}
+
 }  // namespace fusedvae

@@ -81,6 +81,7 @@ struct BoundModel {
     std::shared_ptr<Training> training;
     std::vector<int64_t> input_shape;
     int64_t width;          // D, its product
+    int64_t encoded_width;  // E
     int64_t latent;         // Z
     double row_work = 0.0;  // operations of one row through all layers
 

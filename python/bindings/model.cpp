@@ -3,8 +3,6 @@
  * Rows and Model. Pointers are taken, then the GIL is released around every call that computes.
  */
 #include <algorithm>
-#include <functional>
-#include <numeric>
 #include <tuple>
 
 #include "bindings.h"
@@ -29,10 +27,6 @@ fvae_dtype dtype_code(const py::dtype& dtype) {
     }
     throw py::type_error("rows must be native float32, float64, float16, uint8 or bool, not " +
                          py::str(dtype).cast<std::string>());
-}
-
-int64_t product(const std::vector<int64_t>& shape) {
-    return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
 }
 
 void check_index(const std::vector<ParameterInfo>& infos, int64_t index) {
@@ -64,6 +58,14 @@ void init_output_bias(BoundModel& self, const Rows& x) {
 void save(const BoundModel& self, const std::string& path) {
     const py::gil_scoped_release released;
     self.model.save(path);
+}
+
+Floats encoded_rows(const BoundModel& self, const Rows& x) {
+    Floats encoded = matrix(x.view.rows, self.encoded_width);
+    float* const data = encoded.mutable_data();
+    const py::gil_scoped_release released;
+    self.model.encoded_rows(x.view, data);
+    return encoded;
 }
 
 py::tuple encode(const BoundModel& self, const Rows& x) {
@@ -220,7 +222,8 @@ Rows::Rows(py::array source, bool streamed) : array(std::move(source)), view(fva
 BoundModel::BoundModel(Model m, std::shared_ptr<Training> shared) : model(std::move(m)), training(std::move(shared)) {
     const Config config = model.config();
     input_shape = config.input_shape;
-    width = product(input_shape);
+    width = config.width();
+    encoded_width = config.encoded_width();
     latent = config.latent;
     for (const ParameterInfo& info : model.parameters()) row_work += 2.0 * static_cast<double>(info.size());
 }
@@ -255,6 +258,7 @@ void bind_model(py::module_& m) {
         .def("set_parameter", &set_parameter, py::arg("index"), py::arg("values"))
         .def("init_output_bias", &init_output_bias, py::arg("x"))
         .def("save", &save, py::arg("path"))
+        .def("encoded_rows", &encoded_rows, py::arg("x"))
         .def("encode", &encode, py::arg("x"))
         .def("decode", &decode, py::arg("z"))
         .def("reconstruct", &reconstruct, py::arg("x"))

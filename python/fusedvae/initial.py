@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _checks
+from . import _arrays, _checks, _core
 from .config import Gaussian
-from .encoding import encoded
 from .model import Model
 
 # Rows that the principal components are taken from: the variance is one number, and needs no more.
@@ -42,9 +41,14 @@ def init_variance(model: Model, x: Any, seed: int = 0) -> float:
     if not isinstance(likelihood, Gaussian) or likelihood.variance == "fixed":
         raise ValueError('the model learns no variance; give it likelihood=Gaussian("feature") or Gaussian("element")')
     rows = _arrays.as_rows(x, model.config.input_shape).array
+    looked_at = ""
     if len(rows) > ROWS:
         rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), ROWS, replace=False))]
-    values = encoded(rows, model.config)
+        looked_at = f"of the {ROWS} rows that were looked at, "
+    try:
+        values = model._core.encoded_rows(_core.Rows(rows)).astype(np.float64)
+    except ValueError as refusal:
+        raise ValueError(f"{looked_at}{refusal}") from None
     variance = max(residual_variance(values, model.config.latent), LEAST * float(values.var(0).mean()))
     variance = max(variance, (1 + LEAST) * likelihood.min_variance)
     parameters = model.parameters()

@@ -13,7 +13,6 @@ import numpy as np
 from . import _checks, _core
 from ._atomic import replacing
 from ._column_arrays import column_arrays, log_jacobian
-from ._noise import score_noise
 from ._onnx_graph import ACTIVATIONS, DOUBLE, FLOAT, Graph
 from .config import Bernoulli
 from .detector import Detector
@@ -223,7 +222,7 @@ class _Builder:
         """The ELBO, or log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x) (Burda et al. 2015, eq. 8), of S draws (n, S, Z)."""
         graph, S, Z = self.graph, detector.samples, self.config.latent
         middle = graph.constant([1])
-        noise = score_noise(S, Z, detector.seed)
+        noise = _core.score_noise(detector.seed, S, Z)
         sigma = graph.add("Unsqueeze", graph.add("Exp", graph.times(logvar, 0.5)), middle)
         spread = graph.add("Mul", sigma, graph.constant(noise))
         z = graph.add("Add", graph.add("Unsqueeze", mu, middle), spread)

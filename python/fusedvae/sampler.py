@@ -160,7 +160,6 @@ class Sampler:
         >>> sampler.nearest([[0.0, 0.0, 1.0]], np.eye(3))
         Neighbours(1 samples, median distance 0)
         """
-        from .encoding import encoded
         from .neighbours import Neighbours, nearest
 
         config = self.model.config
@@ -168,9 +167,13 @@ class Sampler:
         rows = {name: _arrays.as_rows(values, config.input_shape, name).array for name, values in named.items()}
 
         def as_doubles(values: Any) -> Any:
-            return encoded(values, config)
+            return self.model._core.encoded_rows(_core.Rows(values)).astype(np.float64)
 
-        index, distance = nearest(encoded(rows["samples"], config, "samples"), rows["x"], as_doubles)
+        try:
+            drawn = as_doubles(rows["samples"])
+        except ValueError as refusal:
+            raise ValueError(f"samples: {refusal}") from None
+        index, distance = nearest(drawn, rows["x"], as_doubles)
         if held_out is None:
             return Neighbours(index, distance)
         seen = self.model.reconstruct(held_out).reshape(len(rows["held_out"]), -1)

@@ -198,6 +198,23 @@ TEST(rows_may_run_backwards) {
     CHECK(forwards == std::vector<double>(backwards.rbegin(), backwards.rend()));
 }
 
+TEST(a_copy_shares_nothing_with_its_model) {
+    const ModelHandle model = make_model();
+    const fvae_detector detector = fvae_detector_default();
+    ok(fvae_model_set_detector(model.get(), &detector));
+    fvae_model* made = nullptr;
+    ok(fvae_model_copy(model.get(), &made));
+    const ModelHandle copy(made, fvae_model_free);
+    CHECK(parameters(copy.get()) == parameters(model.get()));
+    CHECK_EQUAL(fvae_model_has_detector(copy.get()), 1);
+    auto changed = parameters(copy.get());
+    changed[0][0] += 1.0f;
+    set_parameters(copy.get(), changed);
+    CHECK(parameters(copy.get()) != parameters(model.get()));
+    CHECK_FAILS(fvae_model_copy(nullptr, &made), FVAE_INVALID_ARGUMENT, "model is NULL");
+    CHECK_FAILS(fvae_model_copy(model.get(), nullptr), FVAE_INVALID_ARGUMENT, "copy is NULL");
+}
+
 TEST(a_decoder_without_hidden_layers_is_told_as_such) {
     const int64_t none = 0;
     fvae_config config = small_config();

@@ -33,7 +33,7 @@ class Caller {
     // One call; its name for the count of those that succeed.
     void call() {
         using Call = void (Caller::*)();
-        static constexpr Call kCalls[] = {&Caller::create,    &Caller::create,    &Caller::trainer, &Caller::trainer,
+        static constexpr Call kCalls[] = {&Caller::create,    &Caller::copy,      &Caller::trainer, &Caller::trainer,
                                           &Caller::encode,    &Caller::decode,    &Caller::into,    &Caller::scores,
                                           &Caller::detector,  &Caller::step,      &Caller::fit,     &Caller::source,
                                           &Caller::evaluate,  &Caller::save,      &Caller::load,    &Caller::resume,
@@ -113,6 +113,13 @@ class Caller {
 
     // ---- calls
 
+    void copy() {
+        if (models_.empty()) return;
+        fvae_model* made = nullptr;
+        const fvae_status status = fvae_model_copy(rarely() ? nullptr : model().get(), rarely() ? nullptr : &made);
+        count("copy", status);
+        if (made) models_[below(models_.size())].reset(made);
+    }
     void create() {
         fvae_config config = fvae_config_default();
         const int64_t shape[2] = {number(4), number(6)}, hidden[2] = {number(20), number(20)};
@@ -189,6 +196,7 @@ class Caller {
         const fvae_model* m = model().get();
         const fvae_array x = array(width(m));
         count("encode", fvae_model_encode(m, &x, output(), output()));
+        count("encoded_rows", fvae_model_encoded_rows(m, &x, output()));
         count("reconstruct", fvae_model_reconstruct(m, rarely() ? nullptr : &x, output()));
         count("contributions", fvae_model_contributions(m, &x, doubles()));
     }
@@ -336,6 +344,8 @@ class Caller {
         count("sample_latent",
               fvae_sample_latent(random_(), random_(), n, rarely() ? -1 : 1 + static_cast<int64_t>(below(kMostLatent)),
                                  real(), output()));
+        count("score_noise",
+              fvae_score_noise(random_(), n, rarely() ? -1 : 1 + static_cast<int64_t>(below(kMostLatent)), output()));
     }
     void kernel() {
         const int64_t B = below(16), K = below(16), N = below(16);

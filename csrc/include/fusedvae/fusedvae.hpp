@@ -149,6 +149,19 @@ struct Config {
         }
     }
 
+    // Values of a row as the caller has it, and as the network reads it: one-hot where a column has categories.
+    int64_t width() const {
+        int64_t product = 1;
+        for (const int64_t extent : input_shape) product *= extent;
+        return product;
+    }
+    int64_t encoded_width() const {
+        if (columns.empty()) return width();
+        int64_t sum = 0;
+        for (const Column& c : columns) sum += c.categories.empty() ? 1 : static_cast<int64_t>(c.categories.size());
+        return sum;
+    }
+
     // Calls use(const fvae_config&), whose pointers are valid meanwhile.
     template <class Use>
     void with_view(Use use) const {
@@ -258,23 +271,15 @@ class Model {
     void set_parameter(int64_t index, const float* values) { check(fvae_model_set_parameter(get(), index, values)); }
     void init_output_bias(const fvae_array& x) { check(fvae_model_init_output_bias(get(), &x)); }
 
-    // A second model with the same parameters.
+    // A second model that shares nothing with this one.
     Model copy() const {
-        Model other(config());
-        const std::vector<ParameterInfo> infos = parameters();
-        std::vector<float> values;
-        for (size_t i = 0; i < infos.size(); ++i) {
-            values.resize(static_cast<size_t>(infos[i].size()));
-            get_parameter(static_cast<int64_t>(i), values.data());
-            other.set_parameter(static_cast<int64_t>(i), values.data());
-        }
-        if (has_detector()) {
-            const fvae_detector own = detector();
-            other.set_detector(&own);
-        }
-        return other;
+        fvae_model* copy = nullptr;
+        check(fvae_model_copy(get(), &copy));
+        return Model(copy);
     }
 
+    // encoded (n, config().encoded_width()): the rows as the network reads them.
+    void encoded_rows(const fvae_array& x, float* encoded) const { check(fvae_model_encoded_rows(get(), &x, encoded)); }
     void encode(const fvae_array& x, float* mu, float* logvar) const {
         check(fvae_model_encode(get(), &x, mu, logvar));
     }
