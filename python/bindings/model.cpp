@@ -155,20 +155,28 @@ Doubles score(const BoundModel& self, const Rows& x, const DetectorFields& field
 }
 
 std::optional<DetectorFields> get_detector(const BoundModel& self) {
-    if (!self.model.has_detector()) return std::nullopt;
-    const fvae_detector d = self.model.detector();
     const int64_t Z = self.latent;
+    fvae_detector d;
+    std::vector<double> own_mean, own_precision;
+    {
+        const std::lock_guard lock(self.training->detector);
+        if (!self.model.has_detector()) return std::nullopt;
+        d = self.model.detector();
+        if (d.latent_mean) own_mean.assign(d.latent_mean, d.latent_mean + Z);
+        if (d.latent_precision) own_precision.assign(d.latent_precision, d.latent_precision + Z * Z);
+    }
     std::optional<Doubles> mean, precision;
-    if (d.latent_mean) mean.emplace(Doubles(std::vector<py::ssize_t>{Z}, d.latent_mean));
-    if (d.latent_precision) precision.emplace(Doubles(std::vector<py::ssize_t>{Z, Z}, d.latent_precision));
+    if (!own_mean.empty()) mean.emplace(Doubles(std::vector<py::ssize_t>{Z}, own_mean.data()));
+    if (!own_precision.empty()) precision.emplace(Doubles(std::vector<py::ssize_t>{Z, Z}, own_precision.data()));
     return DetectorFields(static_cast<int>(d.score), d.samples, d.seed, d.threshold, d.distance, mean, precision);
 }
 
 void set_detector(BoundModel& self, const std::optional<DetectorFields>& fields) {
     const Exclusive exclusive(*self.training);
-    if (!fields) return self.model.set_detector(nullptr);
-    const fvae_detector d = detector_of(self, *fields);
-    self.model.set_detector(&d);
+    fvae_detector d;
+    if (fields) d = detector_of(self, *fields);
+    const std::lock_guard lock(self.training->detector);
+    self.model.set_detector(fields ? &d : nullptr);
 }
 
 Doubles contributions(const BoundModel& self, const Rows& x) {

@@ -85,7 +85,9 @@ double measure_peak(int32_t threads, double seconds, int precision) {
 
 }  // namespace
 
-PYBIND11_MODULE(_core, m) {
+// No state of the module's own changes after this function, and what models and trainers keep has its own order between
+// threads (Training), so that an interpreter without a GIL needs none for it.
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     if (fvae_abi_version() != FVAE_ABI_VERSION) {
         throw py::import_error("fusedvae._core and the fusedvae library beside it are of different versions");
     }
