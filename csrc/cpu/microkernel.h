@@ -23,8 +23,15 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
     // Only dW is cut along its inner dimension. Where it is known that nothing resumes, compilers keep the zeros in registers.
     resume = resume && kWalk == Walk::across;
     V sum_of[MR][NV];
+#pragma GCC unroll 8
     for (int i = 0; i < MR; ++i)
-        for (int j = 0; j < NV; ++j) sum_of[i][j] = resume ? load(tile + (i * NV + j) * kLanes) : set1(0.0f);
+#pragma GCC unroll 16
+        for (int j = 0; j < NV; ++j) sum_of[i][j] = set1(0.0f);
+    if (resume)
+#pragma GCC unroll 8
+        for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 16
+            for (int j = 0; j < NV; ++j) sum_of[i][j] = load(tile + (i * NV + j) * kLanes);
     const float* row[MR];
     if constexpr (kWalk == Walk::along)
         for (int i = 0; i < MR; ++i) row[i] = rows[first + i];
@@ -53,7 +60,9 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
             }
         }
     }
+#pragma GCC unroll 8
     for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 16
         for (int j = 0; j < NV; ++j) store(tile + (i * NV + j) * kLanes, sum_of[i][j]);
 }
 
