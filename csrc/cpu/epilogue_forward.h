@@ -130,6 +130,8 @@ void reparameterize_kl(const Forward& f, const Tile& t, int panel) {
     float eps[kMaxRows * kMaxPairs] = {}, codes[kMaxRows * kMaxPairs];
     tile_noise(eps, kMaxPairs, f.noise, t.b0, t.m, j0, n);
     for (int r = 0; r < t.m; ++r) {
+        if (f.eps)
+            for (int j = 0; j < n; ++j) f.eps[(t.b0 + r) * f.ld_z + j0 + j] = eps[r * kMaxPairs + j];
         float* head = f.head + (t.b0 + r) * f.ld + t.c0;
         for (int c = 0; c < t.w; c += kLanes) store(head + c, load(t.values + r * t.w + c) + load(f.bias + t.c0 + c));
         float mu[kMaxPairs], logvar[kMaxPairs], *z = codes + r * kMaxPairs;
