@@ -65,6 +65,18 @@ FUSEDVAE_FN V split_exponent(V x, V* e) {
     e->v = vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(vshrq_n_u32(bits, 23)), vdupq_n_s32(127)));
     return {vreinterpretq_f32_u32(vorrq_u32(vandq_u32(bits, vdupq_n_u32(0x007fffffu)), vdupq_n_u32(0x3f800000u)))};
 }
+FUSEDVAE_FN void unzip(V a, V b, V* even, V* odd) {
+    even->v = vuzp1q_f32(a.v, b.v);
+    odd->v = vuzp2q_f32(a.v, b.v);
+}
+FUSEDVAE_FN void zip(V even, V odd, V* a, V* b) {
+    a->v = vzip1q_f32(even.v, odd.v);
+    b->v = vzip2q_f32(even.v, odd.v);
+}
+FUSEDVAE_FN void store_quads(float* out, const V n[4]) {
+    const float32x4x4_t all = {{n[0].v, n[1].v, n[2].v, n[3].v}};
+    vst4q_f32(out, all);
+}
 
 FUSEDVAE_FN U uset1(uint32_t x) { return {vdupq_n_u32(x)}; }
 FUSEDVAE_FN U uload(const uint32_t* p) { return {vld1q_u32(p)}; }

@@ -65,6 +65,13 @@ FUSEDVAE_FN V split_exponent(V x, V* e) {
     e->v = (float)((int)(bits >> 23) - 127);
     return {from_bits((bits & 0x007fffffu) | 0x3f800000u)};
 }
+// Of the 2 kLanes neighbours in a and b those with even and with odd index, and back.
+FUSEDVAE_FN void unzip(V a, V b, V* even, V* odd) { *even = a, *odd = b; }
+FUSEDVAE_FN void zip(V even, V odd, V* a, V* b) { *a = even, *b = odd; }
+// out[4 lane + i] = lane of n[i]
+FUSEDVAE_FN void store_quads(float* out, const V n[4]) {
+    for (int i = 0; i < 4; ++i) out[i] = n[i].v;
+}
 
 FUSEDVAE_FN U uset1(uint32_t x) { return {x}; }
 FUSEDVAE_FN U uload(const uint32_t* p) { return {*p}; }
