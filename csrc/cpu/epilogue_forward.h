@@ -123,12 +123,6 @@ FUSEDVAE_FN void tile_noise(float* eps, int ld, const Noise& noise, int b0, int 
     }
 }
 
-// Pairs (even, odd) of one row of w columns; the last register's lanes past w / 2 are zero.
-FUSEDVAE_FN void split_pairs(const float* pairs, int w, float* even, float* odd) {
-    for (int j = 0; j < w / 2; ++j) even[j] = pairs[2 * j], odd[j] = pairs[2 * j + 1];
-    for (int j = w / 2; j % kLanes; ++j) even[j] = odd[j] = 0.0f;
-}
-
 // ---- reparameterize_kl: z = mu + e^(logvar / 2) eps, KL per row ---------------------------------------------------------
 
 // All rows' dimensions lie side by side here, (m, d), so that narrow codes fill the registers too.
@@ -246,28 +240,29 @@ void gaussian_nll(const Forward& f, const Tile& t, int panel) {
 void gaussian_element_nll(const Forward& f, const Tile& t, int panel) {
     const int j0 = t.c0 / 2, d = t.w / 2;
     const V scale = set1(f.scale), half = set1(0.5f);
+    const int rest = f.N / 2 - j0, valid = rest < d ? rest : d;
     for (int r = 0; r < t.m; ++r) {
-        float row[kMaxWidth], mean[kMaxPairs], logvar[kMaxPairs], dmean[kMaxPairs], dlogvar[kMaxPairs];
-        for (int c = 0; c < t.w; c += kLanes) store(row + c, load(t.values + r * t.w + c) + load(f.bias + t.c0 + c));
-        split_pairs(row, t.w, mean, logvar);
-        const float* target = f.target[t.b0 + r] + j0;
+        const float *values = t.values + r * t.w, *bias = f.bias + t.c0, *target = f.target[t.b0 + r] + j0;
+        float* dy = place(f.dy, (t.b0 + r) * f.ld + t.c0, t.values + r * t.w);
         V nll = set1(0.0f);
         for (int j = 0; j < d; j += kLanes) {
-            const int n = valid_lanes(f.N / 2 - j0 < d ? f.N / 2 - j0 : d, j);
+            const int c = 2 * j, n = valid_lanes(valid, j), upper = valid_lanes(t.w, c + kLanes);
+            const V first = load(values + c) + load(bias + c);
+            const V second = upper ? load(values + c + kLanes) + load(bias + c + kLanes) : set1(0.0f);
+            V mean, logvar, e, dm;
+            unzip(first, second, &mean, &logvar);
             const V x = n == kLanes ? load(target + j) : load_part(target + j, n);
-            V e, dm;
-            const V variance = learned_variance(load(logvar + j), set1(f.min_variance), &e),
-                    inverse = set1(1.0f) / variance;
-            const V term = gaussian_term(load(mean + j), x, inverse, log(variance), &dm);
+            const V variance = learned_variance(logvar, set1(f.min_variance), &e), inverse = set1(1.0f) / variance;
+            nll = nll + keep_first(gaussian_term(mean, x, inverse, log(variance), &dm), n);
+            if (!dy) continue;
             // d nll / d logvar = (1 - (x - m)^2 / var) e^logvar / var / 2
             const V dlv = half * fnma(dm * dm, variance, set1(1.0f)) * (e * inverse);
-            nll = nll + (n == kLanes ? term : keep_first(term, n));
-            store(dmean + j, n == kLanes ? dm * scale : keep_first(dm * scale, n));
-            store(dlogvar + j, n == kLanes ? dlv * scale : keep_first(dlv * scale, n));
+            V a, b;
+            zip(keep_first(dm * scale, n), keep_first(dlv * scale, n), &a, &b);
+            store(dy + c, a);
+            if (upper) store(dy + c + kLanes, b);
         }
         f.partial[(t.b0 + r) * f.panels.count + panel] = sum(nll);
-        float* dy = place(f.dy, (t.b0 + r) * f.ld + t.c0, t.values + r * t.w);
-        for (int j = 0; dy && j < d; ++j) dy[2 * j] = dmean[j], dy[2 * j + 1] = dlogvar[j];
     }
     store_words(f.dy_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
 }

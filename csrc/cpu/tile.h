@@ -23,11 +23,6 @@ FUSEDVAE_FN void store_lanes(float* p, V a, int n) {  // whole where it can be: 
     if (n == kLanes) return store(p, a);
     if (n > 0) store_part(p, a, n);
 }
-FUSEDVAE_FN V keep_first(V a, int n) {  // lanes from n on become zero
-    float lanes[kLanes];
-    store(lanes, a);
-    return load_part(lanes, n);
-}
 
 }  // namespace
 }  // namespace fusedvae

@@ -31,6 +31,7 @@ FUSEDVAE_FN V load(const float* p) { return {_mm256_loadu_ps(p)}; }
 FUSEDVAE_FN void store(float* p, V a) { _mm256_storeu_ps(p, a.v); }
 FUSEDVAE_FN V load_part(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
 FUSEDVAE_FN void store_part(float* p, V a, int n) { _mm256_maskstore_ps(p, first(n), a.v); }
+FUSEDVAE_FN V keep_first(V a, int n) { return {_mm256_and_ps(a.v, _mm256_castsi256_ps(first(n)))}; }
 
 FUSEDVAE_FN V operator+(V a, V b) { return {_mm256_add_ps(a.v, b.v)}; }
 FUSEDVAE_FN V operator-(V a, V b) { return {_mm256_sub_ps(a.v, b.v)}; }

@@ -29,6 +29,7 @@ FUSEDVAE_FN V load(const float* p) { return {_mm512_loadu_ps(p)}; }
 FUSEDVAE_FN void store(float* p, V a) { _mm512_storeu_ps(p, a.v); }
 FUSEDVAE_FN V load_part(const float* p, int n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
 FUSEDVAE_FN void store_part(float* p, V a, int n) { _mm512_mask_storeu_ps(p, first(n), a.v); }
+FUSEDVAE_FN V keep_first(V a, int n) { return {_mm512_maskz_mov_ps(first(n), a.v)}; }
 
 FUSEDVAE_FN V operator+(V a, V b) { return {_mm512_add_ps(a.v, b.v)}; }
 FUSEDVAE_FN V operator-(V a, V b) { return {_mm512_sub_ps(a.v, b.v)}; }

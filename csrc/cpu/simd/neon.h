@@ -35,6 +35,11 @@ FUSEDVAE_FN void store_part(float* p, V a, int n) {
     store(lanes, a);
     for (int i = 0; i < n; ++i) p[i] = lanes[i];
 }
+FUSEDVAE_FN V keep_first(V a, int n) {
+    const int32_t lanes[4] = {0, 1, 2, 3};
+    const uint32x4_t kept = vcltq_s32(vld1q_s32(lanes), vdupq_n_s32(n));
+    return {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a.v), kept))};
+}
 
 FUSEDVAE_FN V operator+(V a, V b) { return {vaddq_f32(a.v, b.v)}; }
 FUSEDVAE_FN V operator-(V a, V b) { return {vsubq_f32(a.v, b.v)}; }

@@ -32,6 +32,7 @@ FUSEDVAE_FN V load_part(const float* p, int n) { return {n > 0 ? *p : 0.0f}; }
 FUSEDVAE_FN void store_part(float* p, V a, int n) {
     if (n > 0) *p = a.v;
 }
+FUSEDVAE_FN V keep_first(V a, int n) { return {n > 0 ? a.v : 0.0f}; }  // lanes from n on become zero
 
 FUSEDVAE_FN V operator+(V a, V b) { return {a.v + b.v}; }
 FUSEDVAE_FN V operator-(V a, V b) { return {a.v - b.v}; }
