@@ -35,9 +35,6 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
     const float* row[MR];
     if constexpr (kWalk == Walk::along)
         for (int i = 0; i < MR; ++i) row[i] = rows[first + i];
-    const auto a = [&](int i, int k) __attribute__((always_inline)) {
-        return set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
-    };
 
 #pragma GCC unroll 2
     for (int k = 0; k < depth; ++k, b += ldb) {
@@ -50,12 +47,12 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
             V right[NV];
             for (int j = 0; j < NV; ++j) right[j] = load(b + j * kLanes);
             for (int i = 0; i < MR; ++i) {
-                const V left = a(i, k);
+                const V left = set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
                 for (int j = 0; j < NV; ++j) sum_of[i][j] = multiply_add(left, right[j], sum_of[i][j]);
             }
         } else {
             V left[MR];
-            for (int i = 0; i < MR; ++i) left[i] = a(i, k);
+            for (int i = 0; i < MR; ++i) left[i] = set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
             for (int j = 0; j < NV; ++j) {
                 const V right = load(b + j * kLanes);
                 for (int i = 0; i < MR; ++i) sum_of[i][j] = multiply_add(left[i], right, sum_of[i][j]);
