@@ -49,7 +49,7 @@ step_fuzz() {
     for target in "$work"/fuzz/tests/fuzz/fuzz_*; do
         [[ -x $target ]] || continue
         mkdir -p "$work/corpus/${target##*/}"
-        "$target" -max_total_time=60 -max_len=65536 -malloc_limit_mb=64 -print_final_stats=1 "$work/corpus/${target##*/}" \
+        "$target" -max_total_time=60 -max_len=65536 -print_final_stats=1 "$work/corpus/${target##*/}" \
             "$clone/tests/fuzz/corpus/${target##*/}" 2>&1 | tail -n 12
     done
 }
