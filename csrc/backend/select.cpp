@@ -50,8 +50,9 @@ struct Candidate {
     const Backend* backend;
     bool (*runs_here)();
 };
+// Those that CMake was told to build (cmake/instruction_sets.cmake).
 const Candidate kCandidates[] = {
-    // those that CMake was told to build (cmake/instruction_sets.cmake)
+// those that CMake was told to build (cmake/instruction_sets.cmake)
 #if defined(FUSEDVAE_HAS_AVX512)
     {&cpu::kAvx512, has_avx512},
 #endif
