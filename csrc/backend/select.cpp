@@ -52,7 +52,6 @@ struct Candidate {
 };
 // Those that CMake was told to build (cmake/instruction_sets.cmake).
 const Candidate kCandidates[] = {
-// those that CMake was told to build (cmake/instruction_sets.cmake)
 #if defined(FUSEDVAE_HAS_AVX512)
     {&cpu::kAvx512, has_avx512},
 #endif
