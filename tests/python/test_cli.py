@@ -241,12 +241,12 @@ def test_train_keeps_a_detector(table, tmp_path):
         "0",
     ]
     rows = np.loadtxt(table, delimiter=",", skiprows=1, usecols=(0, 1))
-    for kind in ("elbo", "mahalanobis"):
-        assert cli.main([*common, "--detector", kind, "--contamination", "0.1"]) == 0
+    for name in ("elbo", "mahalanobis"):
+        assert cli.main([*common, "--score", name, "--contamination", "0.1"]) == 0
         detector = fv.load(out).detector
-        assert detector.score == kind
+        assert detector.score == name
         assert (fv.load(out).score(rows) < detector.threshold).sum() == 9  # of 90
-    assert cli.main([*common, "--detector", "kl", "--distance", "0.5"]) == 0
+    assert cli.main([*common, "--score", "kl", "--distance", "0.5"]) == 0
     assert (fv.load(out).detector.threshold, fv.load(out).detector.distance) == (None, 0.5)
 
 
@@ -383,7 +383,7 @@ def test_bench_as_a_table(capsys):
         (["demo", "--image-shape", "28y28"], "invalid image shape value"),
         (["demo", "--activation", "swish"], "invalid choice: 'swish'"),
         (["train", "x.npy", "--out", "m", "--scale", "minmax"], "invalid choice: 'minmax'"),
-        (["score", "m.safetensors", "x.npy", "--kind", "auroc"], "invalid choice: 'auroc'"),
+        (["score", "m.safetensors", "x.npy", "--score", "auroc"], "invalid choice: 'auroc'"),
         (["encode", "m.safetensors"], "required: DATA"),
     ],
 )
@@ -399,9 +399,9 @@ def test_wrong_usage_is_2(capsys, arguments, message):
     [
         (["train", "x.npy", "--out", "m.safetensors", "--resume"], "name it with --checkpoint"),
         (["train", "x.npy", "--out", "-"], "are files; stdout takes none of them"),
-        (["train", "x.npy", "--out", "m.safetensors", "--contamination", "0.1"], "name it with --detector"),
+        (["train", "x.npy", "--out", "m.safetensors", "--contamination", "0.1"], "name it with --score"),
         (
-            ["train", "x.npy", "--out", "m.safetensors", "--detector", "kl", "--contamination", "1"],
+            ["train", "x.npy", "--out", "m.safetensors", "--score", "kl", "--contamination", "1"],
             "in (0, 0.5], it is 1",
         ),
         (["sample", "m.safetensors", "--out", "s.bmp"], "written as .npy, .npz, .csv, .parquet, or as CSV to stdout"),

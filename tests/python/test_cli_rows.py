@@ -127,25 +127,25 @@ def test_images_keep_their_shape():
 
 
 def test_score_by_each_name(model, capsys):
-    scores = {kind: model.score(X, kind) for kind in ("elbo", "log_likelihood", "reconstruction", "kl")}
-    for kind, expected in scores.items():
-        run("score", "m.safetensors", "x.npy", "--kind", kind)
+    scores = {name: model.score(X, name) for name in ("elbo", "log_likelihood", "reconstruction", "kl")}
+    for name, expected in scores.items():
+        run("score", "m.safetensors", "x.npy", "--score", name)
         header, rows = table(capsys.readouterr().out)
-        assert header == [kind]
+        assert header == [name]
         np.testing.assert_array_equal(floats(rows, np.float64)[:, 0], expected)
     run("score", "m.safetensors", "x.npy", "--samples", 3, "--seed", 5, "--out", "s.npy", "--json")
     np.testing.assert_array_equal(np.load("s.npy"), model.elbo(X, samples=3, seed=5))
     found = json.loads(capsys.readouterr().out)
-    assert (found["out"], found["rows"], found["kind"]) == ("s.npy", 40, "elbo")
+    assert (found["out"], found["rows"], found["score"]) == ("s.npy", 40, "elbo")
     assert found["mean"] == np.load("s.npy").mean()
-    run("score", "m.safetensors", "x.npy", "--kind", "mahalanobis", status=1)
-    assert "train it with --detector mahalanobis" in capsys.readouterr().err
+    run("score", "m.safetensors", "x.npy", "--score", "mahalanobis", status=1)
+    assert "train it with --score mahalanobis" in capsys.readouterr().err
 
 
 def test_score_with_threshold_and_contributions(model, capsys):
     expected = model.score(X, "kl")
     threshold = float(np.median(expected))
-    arguments = ["--kind", "kl", "--threshold", repr(threshold), "--contributions", "--out", "s.npz", "--json"]
+    arguments = ["--score", "kl", "--threshold", repr(threshold), "--contributions", "--out", "s.npz", "--json"]
     run("score", "m.safetensors", "x.npy", *arguments)
     with np.load("s.npz") as found:
         np.testing.assert_array_equal(found["kl"], expected)
@@ -164,17 +164,17 @@ def test_the_models_detector_is_the_default(named, capsys):
     assert [row[0] for row in rows] == [f"r{i}" for i in range(20)]
     np.testing.assert_array_equal(floats([row[1] for row in rows], np.float64), scores)
     np.testing.assert_array_equal([int(row[2]) for row in rows], scores < -8)
-    run("score", "n.safetensors", "t.csv", "--drop", "id", "--kind", "kl")
+    run("score", "n.safetensors", "t.csv", "--drop", "id", "--score", "kl")
     assert table(capsys.readouterr().out)[0] == ["kl"]  # another score has no threshold of its own
 
 
-def test_a_kind_by_name_is_that_score_and_no_more(model, capsys):
+def test_a_score_by_name_is_that_score_and_no_more(model, capsys):
     model.detector = fv.Detector("kl", threshold=-1, distance=2)
     model.save("m.safetensors")
     for arguments, header, expected in (
         ([], ["score", "abnormal"], model.score(X)),
-        (["--kind", "kl"], ["kl"], model.score(X, "kl")),
-        (["--kind", "reconstruction"], ["reconstruction"], model.score(X, "reconstruction")),
+        (["--score", "kl"], ["kl"], model.score(X, "kl")),
+        (["--score", "reconstruction"], ["reconstruction"], model.score(X, "reconstruction")),
     ):
         run("score", "m.safetensors", "x.npy", *arguments)
         names, rows = table(capsys.readouterr().out)

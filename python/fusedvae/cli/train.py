@@ -57,9 +57,7 @@ def add(commands: Any) -> None:
     group.add_argument("--beta-warmup", type=count, metavar="STEPS", help="steps in which beta rises from 0")
     group.add_argument("--clip-norm", type=float, metavar="NORM", help="limit of the gradient's global norm")
     group = command.add_argument_group("anomalies")
-    group.add_argument(
-        "--detector", choices=SCORES, help="keep this score in the model, as `score` takes it by default"
-    )
+    group.add_argument("--score", choices=SCORES, help="keep this score in the model, as `score` takes it by default")
     group.add_argument(
         "--distance",
         type=float,
@@ -111,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
         trainer.model.save(options.out)
         note(f"{options.out} holds the last good parameters")
         raise
-    if options.detector:
+    if options.score:
         trainer.model.detector = _detector(options, trainer.model, data.train)
     trainer.model.save(options.out)
     if options.report:
@@ -132,8 +130,8 @@ def _check(options: argparse.Namespace) -> None:
         check_apart(path, options.data)
     if options.resume and options.checkpoint is None:
         raise UsageError("--resume goes on from a checkpoint: name it with --checkpoint")
-    if options.detector is None and (options.contamination is not None or options.distance):
-        raise UsageError("--contamination and --distance belong to a score: name it with --detector")
+    if options.score is None and (options.contamination is not None or options.distance):
+        raise UsageError("--contamination and --distance belong to a score: name it with --score")
     if options.contamination is not None and not 0 < options.contamination <= 0.5:
         raise UsageError(f"--contamination must be in (0, 0.5], it is {options.contamination:g}")
     if options.report:
@@ -162,12 +160,12 @@ def _new(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, .
 
 
 def _detector(options: argparse.Namespace, model: fv.Model, x: NDArray[Any]) -> fv.Detector:
-    """The score that --detector names, with the threshold that --contamination asks for."""
+    """The score that --score names, with the threshold that --contamination asks for."""
     blocks = [block for _, block in Source([x]).blocks()]
     detector = (
         fv.Detector.of_codes(np.concatenate([model.encode(block)[0] for block in blocks]))
-        if options.detector == "mahalanobis"
-        else fv.Detector(options.detector)
+        if options.score == "mahalanobis"
+        else fv.Detector(options.score)
     )
     detector = replace(detector, distance=options.distance)
     if options.contamination is None:
