@@ -105,3 +105,8 @@ def nearest(word: str, known: Sequence[str]) -> list[str]:
     import difflib  # only errors need it
 
     return sorted(known, key=lambda other: -difflib.SequenceMatcher(None, word.lower(), other).ratio())
+
+
+def counted(n: int, thing: str) -> str:
+    """How many there are, for messages: 1 epoch, 2 epochs."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"

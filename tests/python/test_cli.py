@@ -282,7 +282,8 @@ def test_train_stops_early_logs_and_resumes(images, tmp_path, capsys):
     header, *lines = (tmp_path / "log.csv").read_text().splitlines()
     losses = [float(line.split(",")[header.split(",").index("val_loss")]) for line in lines]
     assert 4 <= len(lines) < 500
-    assert found["best_epoch"] == len(lines) - 4 == np.argmin(losses)
+    assert found["best_epoch"] == len(lines) - 3 == np.argmin(losses) + 1 == found["epoch"]
+    assert [int(line.split(",")[0]) for line in lines] == list(range(1, len(lines) + 1))  # counted as the bar counts
     assert found["val_loss"] == pytest.approx(min(losses))
     again = train("--epochs", 500, *kept, "--resume")  # has stopped, and stops again
     assert (again["best_epoch"], again["val_loss"]) == (found["best_epoch"], found["val_loss"])

@@ -100,7 +100,7 @@ def test_page_of_images(images):
         "learning rate",
         "beta",
     ]
-    assert [row[:2] for row in page.rows if len(row) == 9][1:] == [["0", "3"], ["1", "6"], ["2", "9"]]
+    assert [row[:2] for row in page.rows if len(row) == 9][1:] == [["1", "3"], ["2", "6"], ["3", "9"]]
     pictures = page.all("img")
     assert len(pictures) == 8
     for picture in pictures:

@@ -53,7 +53,7 @@ def test_the_best_epoch_is_restored(make_trainer, noisy, same_bits):
     best = int(history["val_loss"].argmin())
     assert 0 < best < trainer.epoch - 1
     assert trainer.epoch == best + 5
-    assert (stopping.best_epoch, stopping.waited) == (best, 4)
+    assert (stopping.best_epoch, stopping.waited) == (best + 1, 4)
     assert stopping.best_value == history["val_loss"][best]
     assert same_bits(trainer.model.parameters(), keep.epochs[best])
 
@@ -81,7 +81,7 @@ def test_small_improvements_do_not_count(make_trainer, noisy):
     trainer = make_trainer()
     stopping = fv.EarlyStopping(patience=2, min_delta=1e6)
     trainer.fit(train, epochs=50, validation_data=held_out, callbacks=[stopping])
-    assert (stopping.best_epoch, trainer.epoch) == (0, 3)
+    assert (stopping.best_epoch, trainer.epoch) == (1, 3)
 
 
 @pytest.mark.parametrize("monitor", ["loss", "reconstruction", "val_kl"])
@@ -89,7 +89,7 @@ def test_other_monitors(monitor: str, make_trainer, noisy):
     train, held_out = noisy
     trainer, stopping = make_trainer(), fv.EarlyStopping(patience=3, monitor=monitor)
     history = trainer.fit(train, epochs=12, validation_data=held_out, callbacks=[stopping])
-    assert stopping.best_value == history[monitor].min() == history[monitor][stopping.best_epoch]
+    assert stopping.best_value == history[monitor].min() == history[monitor][stopping.best_epoch - 1]
 
 
 def test_validation_data_is_missed_before_the_first_step(make_trainer, noisy, same_bits):
@@ -109,7 +109,7 @@ def test_epochs_without_validation_count_for_nothing(make_trainer, noisy):
     trainer.fit(train, epochs=5)
     trainer.fit(train, epochs=2, validation_data=held_out, callbacks=[stopping])
     assert trainer.epoch == 7
-    assert stopping.best_epoch in (5, 6)
+    assert stopping.best_epoch in (6, 7)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_best_file_ahead_of_the_checkpoint_counts(make_trainer, noisy, tmp_pat
     trainer.save(tmp_path / "run.ckpt")
     trainer.fit(train, epochs=3, validation_data=held_out, callbacks=[stopping])
     best = stopping.best_epoch
-    assert best > 2
+    assert best > 3
     resumed, again = fv.Trainer.resume(tmp_path / "run.ckpt"), fv.EarlyStopping(patience=50, best=tmp_path / "best")
     resumed.fit(train, epochs=1, validation_data=held_out, callbacks=[again])
     assert (again.best_epoch, again.waited) == (best, 0)
@@ -207,7 +207,7 @@ def test_best_parameters_that_are_gone_are_said_to_be(make_trainer, noisy, tmp_p
     stopping, keep = fv.EarlyStopping(patience=100), Keep()
     with caplog.at_level(logging.WARNING, "fusedvae"):
         trainer.fit(train, epochs=1, validation_data=held_out, callbacks=[stopping, keep])
-    assert f"epoch {best} is the best so far" in caplog.text
+    assert f"epoch {best + 1} is the best so far" in caplog.text
     assert not stopping.restore(trainer.model)
     assert same_bits(trainer.model.parameters(), keep.epochs[-1])
 
@@ -231,8 +231,8 @@ def test_one_object_serves_several_trainings(make_trainer, noisy):
     for seed in (0, 1):
         trainer = make_trainer(seed=seed)
         history = trainer.fit(train, epochs=200, validation_data=held_out, callbacks=[stopping])
-        assert stopping.best_epoch == history["val_loss"].argmin()
-        assert trainer.epoch == stopping.best_epoch + 5
+        assert stopping.best_epoch == history["val_loss"].argmin() + 1
+        assert trainer.epoch == stopping.best_epoch + 4
 
 
 def test_an_exception_leaves_the_model_where_the_training_stands(make_trainer, noisy, same_bits):
@@ -473,8 +473,8 @@ def test_tensorboard_reads_what_is_written(make_trainer, noisy, tmp_path):
         return [(event.step, float(np.asarray(event.tensor_proto.float_val)[0])) for event in events.Tensors(tag)]
 
     for tag, name in (("loss/train", "loss"), ("kl/train", "kl"), ("beta", "beta"), ("learning_rate", "learning_rate")):
-        assert values(tag) == [(epoch, np.float32(value)) for epoch, value in enumerate(history[name])], tag
-    expected = [(epoch, np.float32(history["val_reconstruction"][epoch])) for epoch in (0, 1)]
+        assert values(tag) == [(epoch, np.float32(value)) for epoch, value in enumerate(history[name], 1)], tag
+    expected = [(epoch, np.float32(history["val_reconstruction"][epoch - 1])) for epoch in (1, 2)]
     assert values("reconstruction/validation") == expected
 
 

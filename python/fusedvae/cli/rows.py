@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import fusedvae as fv
 
+from .._checks import counted
 from ..detector import SCORES
 from . import sink
 from .options import add_command, add_json, add_threads, count, names, use_threads
@@ -206,4 +207,4 @@ def _run(
                     raise
                 raise ValueError(f"in the block that begins at row {place.start}: {error}") from error
             write(*(values[place] for values in source.kept.values()), *results)
-    return finish(options, f"wrote {len(source)} rows to {options.out}", rows=len(source), **figures())
+    return finish(options, f"wrote {counted(len(source), 'row')} to {options.out}", rows=len(source), **figures())

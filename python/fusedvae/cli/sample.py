@@ -12,6 +12,7 @@ import numpy as np
 import fusedvae as fv
 
 from .. import picture
+from .._checks import counted
 from . import sink
 from .options import add_command, add_json, count, names
 from .rows import add_out, check, data_field, finish
@@ -56,4 +57,4 @@ def run(options: argparse.Namespace) -> int:
     else:
         with sink.opened(options.out, [data_field(model)], len(x)) as write:
             write(x)
-    return finish(options, f"wrote {len(x)} samples to {options.out}", rows=len(x))
+    return finish(options, f"wrote {counted(len(x), 'sample')} to {options.out}", rows=len(x))

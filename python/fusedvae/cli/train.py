@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import fusedvae as fv
 
 from .. import demo
+from .._checks import counted
 from ..config import PRECISIONS
 from ..data import Dataset
 from ..detector import SCORES
@@ -192,7 +193,7 @@ def _callbacks(options: argparse.Namespace) -> list[Any]:
 def _say(options: argparse.Namespace, trainer: fv.Trainer, state: str, best: int | None) -> None:
     """The figures of the last epoch, or of the best one where early stopping went back to it."""
     history = trainer.history
-    last = len(history["epoch"]) - 1 if best is None else best
+    last = len(history["epoch"]) - 1 if best is None else best - 1
     figures = {name: float(values[last]) for name, values in history.items() if last >= 0 and np.isfinite(values[last])}
     if options.json:
         more: dict[str, Any] = {} if best is None else {"best_epoch": best}
@@ -204,4 +205,4 @@ def _say(options: argparse.Namespace, trainer: fv.Trainer, state: str, best: int
     of_best = "" if best is None else f"epoch {best} was best, "
     loss = f": {of_best}loss {figures['loss']:.2f} nats per row{held_out}" if "loss" in figures else ""
     wrote = f"{options.out} and {options.report}" if options.report else options.out
-    print(f"{state} {trainer.epoch} epochs, {trainer.global_step} steps{loss}; wrote {wrote}")
+    print(f"{state} {counted(trainer.epoch, 'epoch')}, {counted(trainer.global_step, 'step')}{loss}; wrote {wrote}")
