@@ -42,6 +42,11 @@ STEPS, LEAST_EPOCHS = 2000, 10
 POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
+def default_epochs(batches: int) -> int:
+    """What epochs=None is, for so many batches of an epoch."""
+    return max(LEAST_EPOCHS, math.ceil(STEPS / batches))
+
+
 class Estimator(BaseEstimator):  # type: ignore[misc]
     """Base of `VAE` and `AnomalyDetector`, which list their parameters, with defaults, in `__init__`."""
 
@@ -114,7 +119,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             rows, held_out = train_test_split(rows, test_size=self.validation_fraction, random_state=seed)
             callbacks = [EarlyStopping(patience=self.patience)]
         batches = math.ceil(len(rows) / self.batch_size)
-        epochs = self.epochs or max(LEAST_EPOCHS, math.ceil(STEPS / batches))
+        epochs = self.epochs or default_epochs(batches)
         self._start(model, rows)
         trainer = self._new_trainer(model, Cosine(epochs * batches))
         self._run(trainer, rows, epochs, validation_data=held_out, callbacks=callbacks, progress=progress)

@@ -22,13 +22,12 @@ from . import _checks, tables
 from ._estimator import POSITIVE, Estimator
 from .columns import Column
 from .config import Bernoulli, Gaussian
-from .detector import SCORES, Detector
+from .detector import NATS, SCORES, Detector
 from .model import Doubles, Model
 
 # A number that is imputed this often has settled; rows are tried in blocks, so that a wide table costs no square.
 IMPUTATIONS, BLOCK = 20, 256
-# Scores that a distance may be taken off: both are log-densities.
-NATS = ("elbo", "log_likelihood")
+
 # The threshold of contamination="auto" is found by so many models, where there are not more rows than a model may come
 # to know one by one: then those it was trained on score better than new ones ever will.
 FOLDS, BY_HEART = 5, 10_000

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from . import _arrays, _core, plot
 from ._atomic import replacing
 from ._readers import require
-from .detector import Detector
+from .detector import NATS, Detector
 from .diagnostics import collapse_report
 from .model import Model
 from .picture import is_image_shape
@@ -296,7 +296,7 @@ def _sections(model: Model, rows: NDArray[Any] | None, labels: Any, seed: int) -
     name, unit = SCORES_SHOWN[detector.score]
     if detector.distance > 0:
         name += f" less {detector.distance:g} × ½ ‖row‖²"
-    drawn_by = f", from {detector.samples} draws of z" if detector.score in ("elbo", "log_likelihood") else ""
+    drawn_by = f", from {detector.samples} draws of z" if detector.score in NATS else ""
     several = labels is not None and len(np.unique(labels)) <= MOST_GROUPS
     yield drawn(
         plot.score_histogram(

@@ -224,32 +224,6 @@ def test_train_on_a_table_keeps_how_it_is_read(tmp_path, capsys):
     assert fv.load(out).config.columns == (fv.Column("age"),)
 
 
-def test_train_keeps_a_detector(table, tmp_path):
-    pytest.importorskip("sklearn")
-    out = tmp_path / "m.safetensors"
-    common = [
-        "train",
-        str(table),
-        "--out",
-        str(out),
-        "--drop",
-        "kind",
-        "--epochs",
-        "2",
-        "--quiet",
-        "--test-fraction",
-        "0",
-    ]
-    rows = np.loadtxt(table, delimiter=",", skiprows=1, usecols=(0, 1))
-    for name in ("elbo", "mahalanobis"):
-        assert cli.main([*common, "--score", name, "--contamination", "0.1"]) == 0
-        detector = fv.load(out).detector
-        assert detector.score == name
-        assert (fv.load(out).score(rows) < detector.threshold).sum() == 9  # of 90
-    assert cli.main([*common, "--score", "kl", "--distance", "0.5"]) == 0
-    assert (fv.load(out).detector.threshold, fv.load(out).detector.distance) == (None, 0.5)
-
-
 def test_train_writes_a_report(images, tmp_path, capsys):
     for module in ("matplotlib", "jinja2"):
         pytest.importorskip(module)
@@ -311,14 +285,15 @@ def test_samples_like_some_rows(images, tmp_path):
 
 
 def test_info_tells_how_columns_are_read(tmp_path, capsys):
-    columns = [fv.Column("age", 40, 10, fill=38), fv.Column(categories=tuple("abcdefg"))]
-    model = fv.Model(fv.Config(input_shape=2, hidden=(4,), latent=1, likelihood="gaussian", columns=columns))
+    columns = [fv.Column("age", 40, 10, fill=38), fv.Column(categories=tuple("abcdefg")), fv.Column("cold", -7)]
+    model = fv.Model(fv.Config(input_shape=3, hidden=(4,), latent=1, likelihood="gaussian", columns=columns))
     model.detector = fv.Detector("kl", threshold=-3)
     model.save(tmp_path / "m.safetensors")
     assert cli.main(["info", str(tmp_path / "m.safetensors")]) == 0
     out = capsys.readouterr().out
     assert "detector     Detector('kl', threshold=-3)" in out
-    assert "columns      2, which the network reads as 8 values" in out
+    assert "columns      3, which the network reads as 9 values" in out
+    assert "cold                     (x + 7) / 1\n" in out
     assert "age                      (x - 40) / 10, 38 where it is missing" in out
     assert "x1                       one of 'a', 'b', 'c', 'd', 'e', … (7)" in out
     assert cli.main(["info", str(tmp_path / "m.safetensors"), "--json"]) == 0
@@ -386,6 +361,15 @@ def test_bench_as_a_table(capsys):
         (["train", "x.npy", "--out", "m", "--scale", "minmax"], "invalid choice: 'minmax'"),
         (["score", "m.safetensors", "x.npy", "--score", "auroc"], "invalid choice: 'auroc'"),
         (["encode", "m.safetensors"], "required: DATA"),
+        (["train", "x.npy", "--out", "m", "--test-fraction", "1.2"], "--test-fraction: 1.2 is not in [0, 1)"),
+        (["train", "x.npy", "--out", "m", "--seed", "-1"], "--seed: -1 is not within 0 and 2^64 - 1"),
+        (["train", "x.npy", "--out", "m", "--learning-rate", "0"], "--learning-rate: 0 is not a number above 0"),
+        (["train", "x.npy", "--out", "m", "--beta", "nan"], "--beta: nan is not a number from 0 on"),
+        (["train", "x.npy", "--out", "m", "--precision", "half"], "invalid choice: 'half'"),
+        (["train", "images", "--out", "m", "--size", "32"], "invalid size, YxX such as 32x32, value: '32'"),
+        (["score", "m.safetensors", "x.npy", "--seed", "-1"], "--seed: -1 is not within"),
+        (["sample", "m.safetensors", "--temperature", "-1"], "--temperature: -1 is not a number from 0 on"),
+        (["bench", "--precision", "half"], "invalid choice: 'half'"),
     ],
 )
 def test_wrong_usage_is_2(capsys, arguments, message):
@@ -407,6 +391,7 @@ def test_wrong_usage_is_2(capsys, arguments, message):
         ),
         (["sample", "m.safetensors", "--out", "s.bmp"], "written as .npy, .npz, .csv, .parquet, or as CSV to stdout"),
         (["sample", "m.safetensors", "--json"], "name a file for them with --out"),
+        (["bench", "--configs", "tiny,vgg"], "no network 'vgg'; there are tiny, tabular"),
         (["score", "m.safetensors", "x.npy", "--json"], "name a file for them with --out"),
         (
             ["encode", "m.safetensors", "x.npy", "--out", "z.npy", "--logvar"],
@@ -435,8 +420,6 @@ def test_options_that_do_not_go_together_are_2_with_one_line(tmp_path, monkeypat
         (["train", "x.npy", "--out", "m.safetensors", "--label", "a"], "--label does not apply to a .npy file"),
         (["info", "absent.safetensors"], "absent.safetensors"),
         (["info", "x.npy"], "x.npy"),
-        (["bench", "--configs", "tiny,vgg"], "no network 'vgg'; there are tiny, tabular"),
-        (["bench", "--configs", "tiny", "--precision", "float8"], "precision 'float8'"),
         (["train", "x.npy", "--out", "m.safetensors", "--report", "absent/r.html"], "absent is no folder"),
         (
             ["train", "x.npy", "--out", "m.safetensors", "--early-stopping", "3", "--test-fraction", "0"],

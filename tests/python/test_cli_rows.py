@@ -225,7 +225,7 @@ def test_columns_are_found_by_name(named, capsys):
         (["t.csv", "--drop", "id,age"], "t.csv lacks columns that the model reads: 'age'; its own are 'size', 'pet'"),
         (["t.csv", "--drop", "name"], "t.csv has no column 'name'; its columns are 'id', 'size', 'pet', 'age'"),
         (["new.csv"], "unknown categories ['fish'] in column 'pet'"),
-        (["hole.csv"], "row 1, column 0 (age)"),
+        (["hole.csv"], "row 1, column 0 (age): fill it, drop such rows, or train the model with --impute median"),
         (["text.csv"], "'age'"),
         (["four.npy"], "the model reads 3 columns"),
         (["four.npy", "--drop", "id"], "--drop and --keep apply to tables"),

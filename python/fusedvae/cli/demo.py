@@ -10,7 +10,7 @@ from typing import Any
 
 from .._checks import counted
 from .fitting import configure, progress, read_data, widths
-from .options import DATA_HELP, add_command, add_data, add_model, add_run
+from .options import DATA_HELP, DEFAULTS, add_command, add_data, add_model, add_run, settle
 from .terminal import INTERRUPTED, note, print_json
 
 
@@ -34,12 +34,13 @@ def run(options: argparse.Namespace) -> int:
     """Runs it."""
     from .. import demo
 
+    settle(options, DEFAULTS)
     data = read_data(options)
-    config, epochs = configure(options, data)
+    config = configure(options, data)
     result = demo.run(
         data,
         config,
-        epochs=epochs,
+        epochs=options.epochs or demo.recipe(data, options.batch_size).epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         seed=options.seed,

@@ -57,8 +57,6 @@ def _table(options: argparse.Namespace, table: dict[str, NDArray[Any]]) -> tuple
     for name in ("key", "size", "grey"):
         if getattr(options, name):
             raise ValueError(f"--{name} does not apply to a table")
-    if not 0 <= options.test_fraction < 1:
-        raise ValueError(f"--test-fraction must be in [0, 1), it is {options.test_fraction}")
     label = () if options.label is None else (options.label,)
     check_names(options.data, table, (*options.drop, *label))
     left = {name: values for name, values in table.items() if name not in (*options.drop, *label)}
@@ -122,18 +120,15 @@ def _is_bernoulli(likelihood: str, scale: str | None, table: dict[str, NDArray[A
     return scale not in SCALES and numeric and not any((v < 0).any() or (v > 1).any() for v in table.values())
 
 
-def configure(
-    options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None = None
-) -> tuple[fv.Config, int]:
-    """The model and the epochs asked for, the data's recipe where nothing was."""
+def configure(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None = None) -> fv.Config:
+    """The model asked for, the data's recipe where nothing was."""
     chosen = demo.recipe(data, options.batch_size)
-    scaled = any(column.scale != 1 or column.shift != 0 for column in columns or ())
     words = any(column.categories for column in columns or ())
-    name = "gaussian" if (scaled or words) and options.likelihood == "auto" else options.likelihood
-    likelihood = demo.likelihood_for(data.train, name, options.variance)
-    if isinstance(likelihood, fv.Gaussian) and not scaled and (hint := demo.scale_hint(data.train)):
+    name = "gaussian" if (scaled(columns) or words) and options.likelihood == "auto" else options.likelihood
+    likelihood = demo.likelihood_for(data.train, name, options.variance, options.min_variance)
+    if isinstance(likelihood, fv.Gaussian) and not scaled(columns) and (hint := demo.scale_hint(data.train)):
         note(f"hint: {hint}")
-    config = fv.Config(
+    return fv.Config(
         input_shape=data.input_shape,
         hidden=chosen.hidden if options.hidden is None else options.hidden,
         latent=options.latent or chosen.latent,
@@ -141,7 +136,11 @@ def configure(
         likelihood=likelihood,
         columns=columns,
     )
-    return config, options.epochs or chosen.epochs
+
+
+def scaled(columns: tuple[fv.Column, ...] | None) -> bool:
+    """Whether columns are numbers that the model standardises."""
+    return any(column.scale != 1 or column.shift != 0 for column in columns or ())
 
 
 def progress(options: argparse.Namespace) -> list[Any]:

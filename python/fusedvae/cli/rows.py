@@ -17,7 +17,7 @@ import fusedvae as fv
 from .._checks import counted
 from ..detector import SCORES
 from . import sink
-from .options import add_command, add_json, add_threads, count, names, use_threads
+from .options import add_command, add_json, add_threads, count, names, seed, use_threads
 from .sink import Field
 from .source import PARTS, Source, read_codes, read_rows
 from .terminal import STDOUT, UsageError, check_apart, print_json
@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
         "else elbo)",
     )
     command.add_argument("--samples", type=count, metavar="S", help="draws of z for elbo and log_likelihood")
-    command.add_argument("--seed", type=int, metavar="N", help="of these draws (default 0)")
+    command.add_argument("--seed", type=seed, metavar="N", help="of these draws (default 0)")
     command.add_argument(
         "--threshold",
         type=float,

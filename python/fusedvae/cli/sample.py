@@ -14,7 +14,7 @@ import fusedvae as fv
 from .. import picture
 from .._checks import counted
 from . import sink
-from .options import add_command, add_json, count, names
+from .options import add_command, add_json, amount, count, names, seed
 from .rows import add_out, check, data_field, finish
 from .source import read_rows
 
@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     command.add_argument("model", type=Path, metavar="MODEL", help="a .safetensors file")
     add_out(command, ", .png for images")
     command.add_argument("--n", type=count, default=64, help="how many (default %(default)s)")
-    command.add_argument("--temperature", type=float, default=1.0, help="standard deviation of the codes (default 1)")
+    command.add_argument("--temperature", type=amount, default=1.0, help="standard deviation of the codes (default 1)")
     command.add_argument(
         "--like",
         metavar="DATA",
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--drop", type=names, default=(), metavar="A,B", help="columns of that table to leave out")
     command.add_argument("--components", type=count, default=10, metavar="K", help="of that mixture (default 10)")
-    command.add_argument("--seed", type=int, default=0, help="default 0")
+    command.add_argument("--seed", type=seed, default=0, help="default 0")
     add_json(command)
 
 
