@@ -101,7 +101,5 @@ def test_a_table_is_read_as_it_was(changed, train):
 
 
 def test_a_single_epoch_is_one(train, capsys):
-    assert (
-        cli.main(["train", "x.npy", "--out", "m.safetensors", "--quiet", "--epochs", "1", "--batch-size", "100"]) == 0
-    )
+    assert cli.main(["train", "x.npy", "--out", "m.safetensors", "--quiet", "--epochs=1", "--batch-size=100"]) == 0
     assert capsys.readouterr().out.startswith("trained 1 epoch, 1 step: loss ")

@@ -27,7 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "samples": fv.Detector.samples,
     "distance": fv.Detector.distance,
 }
-DATA_HELP = f"{', '.join(NAMES)}, or a .npy, .npz, IDX(.gz), .csv or .parquet file, or a folder of images"
+DATA_HELP = f"{', '.join(NAMES)}, or a .npy, .npz, IDX(.gz), .csv(.gz) or .parquet file, or a folder of images"
 
 
 def add_command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:

@@ -22,7 +22,9 @@ from .sink import Field
 from .source import PARTS, Source, read_codes, read_rows
 from .terminal import STDOUT, UsageError, check_apart, print_json
 
-INPUT_HELP = ".npy, .npz, IDX(.gz), .csv or .parquet file, folder of images, data set's name, or - for CSV on stdin"
+INPUT_HELP = (
+    ".npy, .npz, IDX(.gz), .csv(.gz) or .parquet file, folder of images, data set's name, or - for CSV on stdin"
+)
 
 
 def add(commands: Any) -> None:

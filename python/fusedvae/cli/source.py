@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import fusedvae as fv
 
 from .. import _readers, data
+from .._csv import csv_columns
 
 # Rows of about this many bytes are worked on at a time, so that a file larger than memory passes through.
 BLOCK_BYTES = 32 << 20
@@ -104,13 +105,13 @@ def read_table(source: str) -> dict[str, NDArray[Any]] | None:
             with open(path, "wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
             try:
-                return _readers.csv_columns(path)
+                return csv_columns(path)
             except ValueError as error:
                 raise ValueError(str(error).replace(str(path), "stdin")) from error
     kind = _kind(source)
     if kind not in TABLES or spooled(source):
         return None
-    return (_readers.csv_columns if kind == "a CSV file" else _readers.parquet_columns)(Path(source))
+    return (csv_columns if kind == "a CSV file" else _readers.parquet_columns)(Path(source))
 
 
 def spooled(source: str) -> bool:
