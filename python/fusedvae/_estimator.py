@@ -24,7 +24,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from . import tables
+from . import _arrays, tables
 from .columns import Column
 from .config import ACTIVATIONS, VARIANCES, Bernoulli, Config, Gaussian
 from .model import Model, load
@@ -201,6 +201,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             raise TypeError("X is a masked array; X.filled(np.nan) makes its masked values missing ones (see impute)")
         if isinstance(X, (str, os.PathLike)):
             raise TypeError(f"X is {X!r}, expected an array or a DataFrame, such as pandas.read_csv({str(X)!r})")
+        _arrays.refuse_labels(X, "X")
         X = tables.as_pandas(X)
         least = 2 if reset else 1
         if not tables.is_frame(X):

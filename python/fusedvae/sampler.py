@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _arrays, _checks, _core
+from ._frames import is_table
 from .model import Floats, Model
 
 if TYPE_CHECKING:  # each costs a millisecond that only those who use it should pay
@@ -165,7 +166,7 @@ class Sampler:
 
         config = self.model.config
         named = {"samples": samples, "x": x} | ({} if held_out is None else {"held_out": held_out})
-        rows = {name: _arrays.as_rows(values, config.input_shape, name).array for name, values in named.items()}
+        rows = {name: _arrays.rows_of(values, config, name).array for name, values in named.items()}
 
         def as_doubles(values: Any) -> Any:
             return encoded(values, config)
@@ -184,6 +185,11 @@ class Sampler:
     def _code(self, point: Any, name: str) -> Floats:
         """The code (1, Z) of one data row or code."""
         config = self.model.config
+        named = any(column.name for column in config.columns or ())
+        if named and hasattr(point, "to_frame") and np.size(point) == config.width:  # a DataFrame's row
+            point = point.to_frame().T
+        if named and is_table(point) and len(point) == 1:
+            return self.model.encode(point)[0]
         values = np.asarray(point)
         if values.size == config.width:
             return self.model.encode(values.reshape(1, config.width))[0]
