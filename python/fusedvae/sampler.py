@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Generation: samples, interpolations, traversals and a grid, all as means of p(x|z), and a check against copying."""
+"""Generation: samples, interpolations, traversals and a grid, as means of p(x|z), and a check against copying."""
 
 from __future__ import annotations
 
@@ -64,12 +64,17 @@ class Sampler:
         self.mixture = Mixture.fit(mu + np.exp(0.5 * logvar) * noise, components, self._seed)
         return self
 
-    def sample(self, n: int, temperature: float = 1.0, source: str | None = None) -> Floats:
+    def sample(
+        self, n: int, temperature: float = 1.0, source: str | None = None, observation_noise: bool = False
+    ) -> Floats:
         """Decodes n codes of the mixture, where there is one, else of N(0, I): (n, *input_shape).
 
         source: "prior" or "mixture" asks for one of them. temperature multiplies standard deviations, around 0 or
-        around the components' means; below 1 samples become more typical and less various. The i-th draw depends on
-        the seed and i alone. ValueError for the mixture where there is none.
+        around the components' means; below 1 samples become more typical and less various. observation_noise: draws
+        from p(x|z) instead of its mean, which varies less than rows do. A table's rows are then as various as its
+        data's: numbers with the Gaussian's variance, in their own units, categories by their probabilities; a
+        Bernoulli's values are 0 or 1. The i-th draw depends on the seed and i alone. ValueError for the mixture where
+        there is none.
         """
         n = _checks.integer("n", n, 1)
         temperature = _checks.number("temperature", temperature)
@@ -79,9 +84,14 @@ class Sampler:
             z = self._fitted().draw(n, temperature, self._seed, self._drawn)
         else:
             z = _core.sample_latent(self._seed, self._drawn, n, self.model.config.latent, temperature)
-        images = self.model.decode(z)
+        if _checks.flag("observation_noise", observation_noise):
+            from .observation import draw
+
+            rows = draw(self.model, z, self._seed, self._drawn)
+        else:
+            rows = self.model.decode(z)
         self._drawn += n
-        return images
+        return rows
 
     def interpolate(self, a: Any, b: Any, steps: int = 8, path: str = "linear") -> Floats:
         """Decodes `steps` codes on the way from a's to b's, ends included: (steps, *input_shape).

@@ -27,6 +27,11 @@ def add(commands: Any) -> None:
     command.add_argument("--n", type=count, default=64, help="how many (default %(default)s)")
     command.add_argument("--temperature", type=amount, default=1.0, help="standard deviation of the codes (default 1)")
     command.add_argument(
+        "--observation-noise",
+        action="store_true",
+        help="draws from p(x|z) instead of its means: rows of a table as various as its data",
+    )
+    command.add_argument(
         "--like",
         metavar="DATA",
         help="draw codes from a Gaussian mixture fitted to the codes of these rows instead of from the prior",
@@ -51,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if options.like is not None:
         rows = read_rows(options.like, model.config, drop=options.drop)
         sampler.fit_codes(rows.parts[0] if len(rows.parts) == 1 else np.concatenate(rows.parts), options.components)
-    x = sampler.sample(options.n, temperature=options.temperature)
+    x = sampler.sample(options.n, temperature=options.temperature, observation_noise=options.observation_noise)
     if drawn:
         picture.save(options.out, {f"{options.n} samples of {options.model.name}": x})
     else:
