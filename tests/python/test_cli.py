@@ -294,6 +294,7 @@ def test_info_tells_how_columns_are_read(tmp_path, capsys):
     assert "detector     Detector('kl', threshold=-3)" in out
     assert "columns      3, which the network reads as 9 values" in out
     assert "cold                     (x + 7) / 1\n" in out
+    assert out.startswith("model        9 - 4 - [1] - 4 - 9, relu, Gaussian\ninput        3\n")
     assert "age                      (x - 40) / 10, 38 where it is missing" in out
     assert "x1                       one of 'a', 'b', 'c', 'd', 'e', … (7)" in out
     assert cli.main(["info", str(tmp_path / "m.safetensors"), "--json"]) == 0

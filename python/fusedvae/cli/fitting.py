@@ -152,5 +152,6 @@ def progress(options: argparse.Namespace) -> list[Any]:
 
 def widths(config: fv.Config) -> str:
     """The network in a line."""
-    path = (config.width, *config.hidden, f"[{config.latent}]", *config.decoder_hidden, config.width)
+    read = config.encoded_width  # in which a category is one-hot
+    path = (read, *config.hidden, f"[{config.latent}]", *config.decoder_hidden, read)
     return f"{' - '.join(map(str, path))}, {config.activation}, {type(config.likelihood).__name__}"
