@@ -3,11 +3,13 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fusedvae as fv
 import numpy as np
 import pytest
+from fusedvae import _blocks
 
 LIKELIHOODS = {
     "bernoulli": fv.Bernoulli(),
@@ -56,3 +58,50 @@ def same_bits() -> Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], bool
         return list(a) == list(b) and all(a[name].tobytes() == b[name].tobytes() for name in a)
 
     return compare
+
+
+@pytest.fixture
+def noisy(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(train, held out): too few rows to learn from, so that the held-out loss turns within some epochs."""
+    rows = (np.random.default_rng(3).random(x.shape) < x).astype(np.float32)
+    return rows[:20], rows[20:]
+
+
+@pytest.fixture
+def make_trainer(make_model: Callable[..., fv.Model]) -> Callable[..., fv.Trainer]:
+    """A trainer that overfits after about ten epochs."""
+
+    def make(seed: int = 0, **options: Any) -> fv.Trainer:
+        return fv.Trainer(make_model(seed=seed), fv.Adam(0.03), **{"batch_size": 5, "beta": 0.1, **options})
+
+    return make
+
+
+class KeepEpochs(fv.Callback):
+    """Each epoch's parameters."""
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, np.ndarray]] = []
+
+    def on_epoch_end(self, trainer: fv.Trainer, progress: fv.Progress) -> None:
+        self.epochs.append(trainer.model.parameters())
+
+
+@pytest.fixture
+def keep() -> KeepEpochs:
+    """A callback that keeps each epoch's parameters."""
+    return KeepEpochs()
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No test writes into the user's folders; every temporary file of spool is seen here."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("FUSEDVAE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven rows of 12 columns a block, so that small data has many."""
+    monkeypatch.setattr(_blocks, "BLOCK_BYTES", 7 * 12 * 8)
