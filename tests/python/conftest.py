@@ -105,3 +105,55 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven rows of 12 columns a block, so that small data has many."""
     monkeypatch.setattr(_blocks, "BLOCK_BYTES", 7 * 12 * 8)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """images.npy: 120 uint8 images (5, 4) of one white row each, or two."""
+    rng = np.random.default_rng(0)
+    x = np.zeros((120, 5, 4), np.uint8)
+    x[np.arange(120), rng.integers(0, 5, 120)] = 255
+    np.save(tmp_path / "images.npy", x)
+    return tmp_path / "images.npy"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """table.csv: 90 rows of the numbers a and b, one a hundred times as large, and the words of kind."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "table.csv"
+    lines = [f"{a:.4f},{100 * b:.4f},{'xy'[i % 2]}" for i, (a, b) in enumerate(rng.standard_normal((90, 2)))]
+    path.write_text("\n".join(["a,b,kind", *lines]))
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is an empty one."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def unnamed(here: None) -> fv.Model:
+    """Reads three columns without names; saved as m.safetensors, its data as x.npy."""
+    model = fv.Model(fv.Config(input_shape=3, hidden=(8,), latent=2), seed=3)
+    model.save("m.safetensors")
+    np.save("x.npy", np.random.default_rng(0).random((40, 3)).astype(np.float32))
+    return model
+
+
+@pytest.fixture
+def named(here: None) -> tuple[fv.Model, np.ndarray]:
+    """Reads the columns age, pet and size of a table; saved as n.safetensors, its data as t.csv."""
+    rng = np.random.default_rng(0)
+    columns = [fv.Column("age", 40, 10), fv.Column("pet", categories=("cat", "big, dog")), fv.Column("size")]
+    config = fv.Config(input_shape=3, hidden=(8,), latent=2, likelihood="gaussian", columns=columns)
+    model = fv.Model(config, seed=3)
+    model.detector = fv.Detector("elbo", samples=4, seed=1, threshold=-8.0)
+    model.save("n.safetensors")
+    raw = np.column_stack((rng.normal(40, 10, 20), rng.integers(0, 2, 20), rng.random(20)))
+    lines = [
+        f'r{i},{size!r},"{columns[1].categories[int(pet)]}",{age!r}' for i, (age, pet, size) in enumerate(raw.tolist())
+    ]
+    Path("t.csv").write_text("\n".join(["id,size,pet,age", *lines]) + "\n", encoding="utf-8")
+    return model, raw
