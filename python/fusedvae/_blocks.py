@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _csv, _frames
+from . import _checks, _csv, _frames
 from ._readers import require
 from ._sources import first_of, is_array
 
@@ -52,7 +52,7 @@ class Block:
         return [None] if self.columns is None else self.columns
 
     def described(self) -> str:
-        return f"rows of shape {self.shape}" if self.columns is None else f"the columns {_frames.listed(self.columns)}"
+        return f"rows of shape {self.shape}" if self.columns is None else f"the columns {_checks.listed(self.columns)}"
 
 
 def blocks_of(source: Any, columns: list[str] | None) -> Iterator[Block]:

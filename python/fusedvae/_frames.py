@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import listed
+
 
 def is_table(x: Any) -> bool:
     """Whether x has named columns."""
@@ -77,9 +79,3 @@ def arranged(x: Any, names: Sequence[str]) -> Any:
 
 def _lines(names: Sequence[str], most: int = 5) -> str:
     return "\n".join([f"- {name}" for name in names[:most]] + ["- ..."] * (len(names) > most))
-
-
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """The names, quoted; of many the first."""
-    shown = ", ".join(map(repr, names[:most]))
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._checks import listed
+
 # Arrays above this stay on disk as memory maps, which the engine reads batch by batch.
 MAP_BYTES = 256 << 20
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
@@ -181,12 +183,6 @@ def of_columns(path: Path, columns: Mapping[str, np.ndarray], label: str | None,
     for j, values in enumerate(kept.values()):
         x[:, j] = values
     return Rows(x, columns[label] if label else None)
-
-
-def listed(names: Sequence[str] | Mapping[str, Any], most: int = 8) -> str:
-    """The first names in quotes, and how many more there are."""
-    shown = [repr(name) for name in names][:most]
-    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import _arrays, _core
-from ._frames import is_table, listed
+from ._checks import listed
+from ._frames import is_table
 from .config import Config
 
 

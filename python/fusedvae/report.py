@@ -116,6 +116,8 @@ def render(
     True
     """
     jinja2 = require("jinja2", "report", "writing a report")
+    if history is not None and not isinstance(history, Mapping):
+        raise TypeError(f"history must be what Trainer.fit returns, not {type(history).__name__}; rows are x=")
     trained = history is not None and len(history["epoch"]) > 0
     rows = None if x is None else _arrays.rows_of(x, model.config).array
     if rows is not None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import fusedvae as fv
 
 from .. import demo
-from .._readers import listed, require
+from .._checks import listed
+from .._readers import require
 from ..data import Dataset, load, split
 from .options import use_threads
 from .source import check_names, names_in, read_table, spooled
