@@ -62,7 +62,7 @@ def csv_layout(path: Path) -> Layout:
         with _open(path) as file:
             first = file.readline()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a readable table: it is no UTF-8 text ({error})") from error
+        raise ValueError(f"{path} is not a readable table: it is no UTF-8 text, save it as such ({error})") from error
     if not first.strip():
         raise ValueError(f"{path} is empty")
     delimiter = max(";\t,", key=first.count)

@@ -67,6 +67,8 @@ def read_npz(path: Path, key: str | None = None) -> Rows:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             names = set(archive.files)
+            if not any(name.endswith(".npy") for name in archive.zip.namelist()):
+                raise ValueError("it is an archive without arrays; save a spreadsheet as CSV")
 
             def array(name: str) -> np.ndarray | None:
                 return archive[name] if name in names else None

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from . import _csv, _readers
+from ._checks import counted
 from ._readers import Rows
 from ._spool import read_tables, spool
 
@@ -107,7 +108,9 @@ def load(
     if test is not None or test_fraction == 0:
         return Dataset(str(name), x, test, rows.labels, rows.test_labels, shape)
     if len(x) < 2:
-        raise ValueError(f"{source} has {len(x)} rows; two are needed to hold one out (test_fraction=0 trains on all)")
+        raise ValueError(
+            f"{source} has {counted(len(x), 'row')}; two are needed to hold one out (test_fraction=0 trains on all)"
+        )
     if isinstance(x, np.memmap):  # a random choice would read a memory map whole
         held_out = _held_out(len(x), test_fraction)
         kept: slice | np.ndarray = slice(None, -held_out)

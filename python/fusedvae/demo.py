@@ -132,7 +132,7 @@ def run(
     Ctrl-C ends the training early; the rest then shows the model so far.
     """
     if data.test is None:
-        raise ValueError("the demonstration scores held-out rows: give a test_fraction above 0")
+        raise ValueError("the demonstration scores held-out rows: hold some out, with test_fraction=0.1 or the like")
     draws = output is not None and picture.is_image_shape(data.input_shape)
     if output is not None and not draws:
         log("rows of this data are no images: no picture is made")

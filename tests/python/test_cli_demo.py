@@ -101,3 +101,8 @@ def test_bench_as_a_table(capsys):
     assert [row.split()[:2] for row in rows] == [["tabular", f"{threads + 1}"], ["tiny", f"{threads + 1}"]]
     assert all(len(row) == len(header) for row in rows)
     assert fv.get_num_threads() == threads  # its own counts are forgotten
+
+
+def test_a_demo_without_held_out_rows_names_the_option(images, capsys):
+    assert cli.main(["demo", "--data", str(images), "--test-fraction", "0", "--quiet"]) == 1
+    assert "hold some out, with --test-fraction 0.1 or the like" in capsys.readouterr().err

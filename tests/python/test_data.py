@@ -8,6 +8,7 @@ import http.server
 import struct
 import sys
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_split_sizes(tmp_path, rows, fraction, held_out):
 
 def test_bad_split(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((1, 3), np.float32))
-    with pytest.raises(ValueError, match="1 rows; two are needed"):
+    with pytest.raises(ValueError, match="has 1 row; two are needed"):
         data.load(tmp_path / "x.npy")
     with pytest.raises(ValueError, match=r"test_fraction must be in \[0, 1\), it is 1"):
         data.load(tmp_path / "x.npy", test_fraction=1)
@@ -132,6 +133,10 @@ def test_npz_chooses_by_name_or_key(tmp_path):
         data.load(tmp_path / "two.npz")
     with pytest.raises(ValueError, match="no array 'c'"):
         data.load(tmp_path / "two.npz", key="c")
+    with zipfile.ZipFile(tmp_path / "sheet.xlsx", "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(ValueError, match=r"sheet.xlsx .* an archive without arrays; save a spreadsheet as CSV"):
+        data.load(tmp_path / "sheet.xlsx")
     (tmp_path / "bad.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:200])
     with pytest.raises(ValueError, match=r"bad.npz is not a readable .npz file"):
         data.load(tmp_path / "bad.npz")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import fusedvae as fv
 
 from .. import demo
-from .._checks import listed
+from .._checks import counted, listed
 from .._readers import require
 from ..data import Dataset, load, split
 from .options import use_threads
@@ -65,7 +65,7 @@ def _table(options: argparse.Namespace, table: dict[str, NDArray[Any]]) -> tuple
         raise ValueError(f"{options.data} has no data columns left")
     rows = len(next(iter(left.values())))
     if rows < 1 + (options.test_fraction > 0):
-        raise ValueError(f"{options.data} has {rows} rows; two are needed to train on one and hold one out")
+        raise ValueError(f"{options.data} has {counted(rows, 'row')}; two are needed to train on one and hold one out")
     use_threads(options)
     kept, held = split(rows, options.test_fraction, options.seed) if options.test_fraction else (np.arange(rows), None)
     raw, columns = _fit_table(options, left, kept)
