@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from . import _arrays, _checks
 from .config import Gaussian
 from .encoding import encoded
-from .model import Model
+from .model import Model, check_model
 
 # Rows that the principal components are taken from: the variance is one number, and needs no more.
 ROWS = 2000
@@ -35,8 +35,7 @@ def init_variance(model: Model, x: Any, seed: int = 0) -> float:
     >>> round(fv.init_variance(model, x), 4)
     0.0052
     """
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+    check_model(model)
     _checks.seed(seed)
     likelihood = model.config.likelihood
     if not isinstance(likelihood, Gaussian) or likelihood.variance == "fixed":

@@ -411,6 +411,13 @@ def load(path: str | os.PathLike[str]) -> Model:
     return Model._wrap(_core.Model.load(_checks.path(path)))
 
 
+def check_model(model: Any) -> None:
+    """TypeError for what is no Model; it says where an estimator and a trainer have theirs."""
+    if not isinstance(model, Model):
+        own = next((f"; pass its {name}" for name in ("model_", "model") if hasattr(model, name)), "")
+        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}{own}")
+
+
 def _rebuild(config: dict[str, Any], parameters: dict[str, Floats], detector: Any) -> Model:
     model = Model(Config.from_dict(config))
     model.set_parameters(parameters)

@@ -24,7 +24,7 @@ from ._atomic import replacing
 from ._readers import require
 from .detector import NATS, Detector
 from .diagnostics import collapse_report
-from .model import Model
+from .model import Model, check_model
 from .picture import is_image_shape
 from .plot.axes import as_labels
 from .plot.codes import mean_kl
@@ -115,6 +115,7 @@ def render(
     >>> "&lt;b&gt;" in render(fv.Model(fv.Config(input_shape=6, latent=2)), title="<b>")
     True
     """
+    check_model(model)
     jinja2 = require("jinja2", "report", "writing a report")
     if history is not None and not isinstance(history, Mapping):
         raise TypeError(f"history must be what Trainer.fit returns, not {type(history).__name__}; rows are x=")

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _arrays, _checks, _core
 from ._frames import is_table
-from .model import Floats, Model
+from .model import Floats, Model, check_model
 
 if TYPE_CHECKING:  # each costs a millisecond that only those who use it should pay
     from .mixture import Mixture
@@ -35,8 +35,7 @@ class Sampler:
     """
 
     def __init__(self, model: Model, seed: int = 0, mixture: Mixture | None = None) -> None:
-        if not isinstance(model, Model):
-            raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+        check_model(model)
         if mixture is not None:
             from .mixture import checked
 

@@ -13,7 +13,7 @@ from . import _arrays, _checks, _core, _sources, optimizers
 from ._log import logger
 from .callbacks import AnyCallback, Dispatcher, History, Losses
 from .config import PRECISIONS
-from .model import Model
+from .model import Model, check_model
 from .optimizers import Adam, Beta, Constant, Optimizer, Schedule
 
 
@@ -58,8 +58,7 @@ class Trainer:
         drop_last: bool = False,
         snapshot: bool = False,
     ) -> None:
-        if not isinstance(model, Model):
-            raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+        check_model(model)
         options = _core.TrainerOptions()
         options.precision = PRECISIONS.index(_checks.choice("precision", precision, PRECISIONS))
         optimizers.write_optimizer(options, Adam() if optimizer is None else optimizer)
