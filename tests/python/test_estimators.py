@@ -2,7 +2,6 @@
 """fusedvae.VAE as scikit-learn's estimator: its whole checklist, its tools, DataFrames, and mistakes."""
 
 import copy
-import importlib.util
 import pickle
 import signal
 import subprocess
@@ -404,17 +403,3 @@ def test_a_missing_category_is_explained():
     (hue,) = (reason for reason in reasons if reason.column == "hue")
     assert pandas.isna(hue.value)
     assert hue.expected in ("red", "pale")
-
-
-def test_what_takes_a_model_says_where_an_estimator_has_it():
-    vae = fv.VAE(latent=1, hidden=(4,), epochs=1).fit(np.random.default_rng(0).random((20, 3)))
-    uses = [fv.Sampler, fv.Trainer, lambda model: fv.collapse_report(model, np.zeros((2, 3)))]
-    if importlib.util.find_spec("matplotlib"):
-        uses += [lambda model: fv.plot.embedding(model, np.zeros((2, 3))), fv.report.render]
-    for use in uses:
-        with pytest.raises(TypeError, match="model must be a fusedvae.Model, not VAE; pass its model_$"):
-            use(vae)
-        with pytest.raises(TypeError, match="not Trainer; pass its model$"):
-            use(fv.Trainer(vae.model_))
-        with pytest.raises(TypeError, match="not dict$"):
-            use({})
