@@ -24,7 +24,7 @@ _READABLE = "float32, float64, float16, uint8 or bool"
 def as_rows(x: Any, shape: Sequence[int], name: str = "x") -> _core.Rows:
     """Rows of `x`, which has shape (n, *shape) or (n, D) with D the product of `shape`."""
     array = _as_ndarray(x, name)
-    mapped = is_memory_mapped(array)
+    mapped = _is_memory_mapped(array)
     matrix = _as_matrix(array, tuple(shape), name, mapped)
     if matrix.dtype.char not in _READ_IN_PLACE or not matrix.dtype.isnative:
         matrix = _convert(matrix, name, mapped)
@@ -167,7 +167,7 @@ def _scattered_map(name: str) -> TypeError:
     )
 
 
-def is_memory_mapped(array: NDArray[Any]) -> bool:
+def _is_memory_mapped(array: NDArray[Any]) -> bool:
     owner: Any = array
     while isinstance(owner, (np.ndarray, memoryview)):
         if isinstance(owner, np.memmap):

@@ -19,21 +19,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from . import _checks, tables
-from ._arrays import is_memory_mapped
 from ._estimator import POSITIVE, Estimator
-from ._spool import spool
 from .columns import Column
 from .config import Bernoulli, Gaussian
 from .detector import SCORES, Detector
 from .model import Doubles, Model
-from .trainer import Trainer
 
 # A number that is imputed this often has settled; rows are tried in blocks, so that a wide table costs no square.
 IMPUTATIONS, BLOCK = 20, 256
-# Of the training that finds which rows to trim: what a model learns late are the few rows that are unlike the others.
-FIRST_STEPS = 300
-# Rows of a memory map that are in memory at a time.
-SPOOLED = 1 << 14
 # Scores that a distance may be taken off: both are log-densities.
 NATS = ("elbo", "log_likelihood")
 # The threshold of contamination="auto" is found by so many models, where there are not more rows than a model may come
@@ -73,12 +66,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
     - distance: how much of half the squared distance of a row from the columns' means, in their scales, is taken off
       "elbo" and "log_likelihood" of a scaled Gaussian. The score is then a product of two experts (Hinton 2002): the
       model comes to know a group of anomalies among the fitted rows, the distance does not
-    - trim: the share of the fitted rows that the final training leaves out, in [0, 0.5]: those that score least by a
-      first, shorter training, among them most anomalies of a mixture. It is a concentration step of the minimum
-      covariance determinant (Rousseeuw and Van Driessen 1999), of a VAE. 0 trains once, on all rows: for rows that are
-      known to be normal and have rare kinds among them, which would be left out too
     - likelihood: as `VAE`'s, but "auto" takes uint8 arrays for tables of numbers; "bernoulli" reads images
-    - epochs: of each training; None makes 500 steps (300 in the first one), in ten epochs or more
     - the others: see `VAE`; a learned variance begins at the columns' own
 
     Fitted: `offset_`, the threshold of `score_samples`; `model_`, whose `detector` holds it too; and what `VAE` lists.
@@ -93,7 +81,6 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
     # This and the defaults below were chosen by bench/anomaly_choice.py, on tables that the benchmark does not use.
     gaussian = Gaussian("element", min_variance=1e-2)
     images = False
-    steps = 500
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Estimator._parameter_constraints,
@@ -101,7 +88,6 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         "scoring": [StrOptions(set(SCORES))],
         "samples": [POSITIVE],
         "distance": [Interval(Real, 0, None, closed="left")],
-        "trim": [Interval(Real, 0, 0.5, closed="both")],
     }
 
     def __init__(
@@ -111,8 +97,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         scoring: str = "elbo",
         samples: int = 16,
         distance: float = 1.0,
-        trim: float = 0.2,
-        latent: int = 4,
+        latent: int = 8,
         hidden: int | tuple[int, ...] = (64, 32),
         likelihood: str | Bernoulli | Gaussian = "auto",
         variance: str = "element",
@@ -122,7 +107,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         beta: float = 1.0,
         epochs: int | None = None,
         batch_size: int = 64,
-        learning_rate: float = 4e-3,
+        learning_rate: float = 2e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         patience: int = 10,
@@ -134,7 +119,6 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         self.scoring = scoring
         self.samples = samples
         self.distance = distance
-        self.trim = trim
         self.latent = latent
         self.hidden = hidden
         self.likelihood = likelihood
@@ -223,17 +207,6 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
             expected[0, j], best[j] = scores.argmax(), scores.max()
         return expected, best - self.model_.score(row)
 
-    def _trained(self, model: Model, rows: NDArray[Any], progress: bool = False) -> Trainer:
-        if self.trim > 0:
-            beginning = model.parameters()
-            trainer = self._train(model, rows, FIRST_STEPS, progress)
-            if self._interrupted:
-                return trainer
-            scores = model.score(rows, self._detector(model, rows))
-            rows = _chosen(rows, scores >= np.quantile(scores, self.trim, method="lower"))
-            model.set_parameters(beginning)
-        return super()._trained(model, rows, progress)
-
     def _finish(self, rows: NDArray[Any]) -> None:
         detector = self._detector(self.model_, rows)
         if isinstance(self.contamination, str):
@@ -268,14 +241,6 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         super()._adopt(model)
         self.offset_ = detector.threshold
         self.scoring, self.samples, self.distance = detector.score, detector.samples, detector.distance
-
-
-def _chosen(rows: NDArray[Any], which: NDArray[np.bool_]) -> NDArray[Any]:
-    """rows[which]; of a memory map, which is never copied into memory, another one."""
-    if not is_memory_mapped(rows):
-        return rows[which]
-    blocks = (rows[i : i + SPOOLED][which[i : i + SPOOLED]] for i in range(0, len(rows), SPOOLED))
-    return spool((block for block in blocks if len(block)), dtype=rows.dtype.name, missing="keep")
 
 
 def _fence(scores: Doubles) -> float:

@@ -59,8 +59,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
     """
 
     gaussian = Gaussian("feature")
-    # Half of them leave 16 dimensions unfinished, twice as many overfit a table of 200 rows.
-    steps = 2000
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Estimator._parameter_constraints,

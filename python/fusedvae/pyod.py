@@ -41,8 +41,7 @@ class VAE(BaseDetector):  # type: ignore[misc]
         scoring: str = "elbo",
         samples: int = 16,
         distance: float = 1.0,
-        trim: float = 0.2,
-        latent: int = 4,
+        latent: int = 8,
         hidden: int | tuple[int, ...] = (64, 32),
         likelihood: str | Bernoulli | Gaussian = "auto",
         variance: str = "element",
@@ -52,7 +51,7 @@ class VAE(BaseDetector):  # type: ignore[misc]
         beta: float = 1.0,
         epochs: int | None = None,
         batch_size: int = 64,
-        learning_rate: float = 4e-3,
+        learning_rate: float = 2e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         patience: int = 10,
@@ -64,7 +63,6 @@ class VAE(BaseDetector):  # type: ignore[misc]
         self.scoring = scoring
         self.samples = samples
         self.distance = distance
-        self.trim = trim
         self.latent = latent
         self.hidden = hidden
         self.likelihood = likelihood
