@@ -20,7 +20,8 @@ struct Rows {
     float factor = 1.0f;
     const Columns* table = nullptr;  // how to read the columns; NULL: as they are
     bool streamed = false;
-    float low, high;  // what a value may be: [0, 1] for Bernoulli targets, else finite
+    bool on_device = false;  // data is device memory: backend/device.h reads it, nothing else may
+    float low, high;         // what a value may be: [0, 1] for Bernoulli targets, else finite
 
     // Throws std::invalid_argument or Error(FVAE_TYPE_ERROR); `what` names the argument.
     Rows(const fvae_array& array, const Config& config, const char* what);
