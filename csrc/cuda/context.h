@@ -13,7 +13,7 @@
 
 namespace fusedvae::cuda {
 
-class Context : public Device {
+class Context : public Device, public std::enable_shared_from_this<Context> {
   public:
     Context(int index, const cudaDeviceProp& properties);
     ~Context() override;

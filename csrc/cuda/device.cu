@@ -7,6 +7,7 @@
 
 #include "cuda/launch.h"
 #include "context.h"
+#include "row_types.h"
 #include "../model/error.h"
 
 namespace fusedvae::cuda {
@@ -161,7 +162,7 @@ int64_t Context::find_bad(const Rows& rows) {
     constexpr int kThreads = 256;
     const int64_t values = rows.count * rows.columns;
     const int blocks = static_cast<int>(std::min<int64_t>(4 * multiprocessors_, (values + kThreads - 1) / kThreads));
-    Buffer<int64_t> first(std::static_pointer_cast<Context>(shared_from_this()), int64_t{blocks} * kThreads,
+    Buffer<int64_t> first(shared_from_this(), int64_t{blocks} * kThreads,
                           "a check of the data");
     launch("find_bad", find_bad_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream_, rows.data,
            rows.type, rows.stride, rows.count, rows.columns, rows.factor, rows.low, rows.high, first.data());
