@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 # FUSEDVAE_CUDA_EMULATED: csrc/cuda as plain C++ over this folder's cuda_runtime.h, so that its correctness is tested on
-# machines without a GPU. For tests only: it is thousands of times slower than one.
+# machines without a GPU (adds fusedvae_device). For tests only: it is thousands of times slower than one.
 set(emulator_dir "${CMAKE_CURRENT_LIST_DIR}")
 set(emulator_sources
     "${emulator_dir}/block.cpp"
@@ -24,3 +24,8 @@ function(emulate_cuda target)
   # As nvcc, which says nothing of CUDA's pragmas.
   target_compile_options(${target} PRIVATE -Wno-unknown-pragmas)
 endfunction()
+
+file(GLOB cuda_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/csrc/cuda/*.cu")
+add_library(fusedvae_device OBJECT ${cuda_sources})
+emulate_cuda(fusedvae_device)
+target_include_directories(fusedvae_device PUBLIC "${PROJECT_SOURCE_DIR}/csrc/include" "${PROJECT_SOURCE_DIR}/csrc")
