@@ -3,7 +3,9 @@
 # The one place with CUDA's flags. csrc/cuda and csrc/no_cuda define the same symbols (csrc/backend/device.h); which of
 # them the library holds is chosen here and nowhere else. The CUDA runtime is linked in, so that a program needs nothing
 # but the driver; without one the library works, and says so where a GPU is asked for.
-if(NOT FUSEDVAE_CUDA)
+if(FUSEDVAE_CUDA_EMULATED)
+  include("${PROJECT_SOURCE_DIR}/tests/cuda/emulator/emulator.cmake")
+elseif(NOT FUSEDVAE_CUDA)
   add_library(fusedvae_device OBJECT "${PROJECT_SOURCE_DIR}/csrc/no_cuda/device.cpp")
 else()
   # Machine code for Ampere and Hopper; later GPUs compile the PTX when the library is first used.

@@ -31,6 +31,7 @@ void launch(const char* launcher, void (*kernel)(Parameters...), dim3 grid, dim3
         [&](auto&... value) {
             void* pointers[] = {&value...};
             check(cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel), pointers), launcher);
+            note_launch(launcher);
         },
         values);
 }
