@@ -59,15 +59,18 @@ py::capsule to_dlpack(const DeviceArray& array, std::vector<int64_t> shape) {
     };
     auto* const exported = new Export{{}, std::move(shape), array.memory};
     const auto bits = static_cast<uint8_t>(8 * array.itemsize);
-    exported->managed.tensor = {array.memory->data(), {dlpack::kCuda, array.index()},
-                                static_cast<int32_t>(exported->shape.size()), {dlpack::kFloat, bits, 1},
-                                exported->shape.data(), nullptr, 0};
+    exported->managed.tensor = {array.memory->data(),
+                                {dlpack::kCuda, array.index()},
+                                static_cast<int32_t>(exported->shape.size()),
+                                {dlpack::kFloat, bits, 1},
+                                exported->shape.data(),
+                                nullptr,
+                                0};
     exported->managed.context = exported;
     exported->managed.deleter = [](dlpack::ManagedTensor* self) { delete static_cast<Export*>(self->context); };
     return py::capsule(&exported->managed, dlpack::kName, [](PyObject* capsule) {
         if (!PyCapsule_IsValid(capsule, dlpack::kName)) return;  // taken: its deleter is called by who took it
-        auto* const managed =
-            static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, dlpack::kName));
+        auto* const managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, dlpack::kName));
         managed->deleter(managed);
     });
 }
@@ -110,7 +113,7 @@ int32_t DeviceArray::index() const {
 
 void bind_device(py::module_& m) {
     py::class_<DeviceArray>(m, "DeviceArray")
-        .def_static("upload", &upload, py::arg("device"), py::arg("values"))
+        .def(py::init(&upload), py::arg("device"), py::arg("values"))
         .def("download", &download)
         .def("to_dlpack", &to_dlpack, py::arg("shape"))
         .def_property_readonly("address",

@@ -21,7 +21,8 @@ struct Result {
     Result(const BoundModel& model, bool on_device, const std::vector<int64_t>& shape) {
         if (on_device) {
             if (model.model.device() == "cpu")
-                throw std::invalid_argument("the rows are in a GPU's memory, the model is on the CPU: move one of them");
+                throw std::invalid_argument(
+                    "the rows are in a GPU's memory, the model is on the CPU: move one of them");
             DeviceArray array(model.model.device(), shape, sizeof(T));
             data = static_cast<T*>(array.memory->data());
             object = py::cast(std::move(array));
@@ -277,7 +278,7 @@ void bind_model(py::module_& m) {
         .def(py::init<uintptr_t, std::string, int64_t, int64_t, std::optional<uintptr_t>, py::object>(),
              py::arg("address"), py::arg("typestr"), py::arg("n"), py::arg("columns"), py::arg("stream"),
              py::arg("keeper"))
-        .def("__len__", [](const Rows& rows) { return rows.view.rows; })
+        .def_property_readonly("count", [](const Rows& rows) { return rows.view.rows; })
         .def_property_readonly("on_device", [](const Rows& rows) { return rows.view.on_device != 0; })
         .def_readonly("array", &Rows::array);
 

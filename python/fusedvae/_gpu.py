@@ -22,8 +22,8 @@ class DeviceArray:
     """Numbers in a GPU's memory, dense and row-major: what a model there returns for rows that are there too.
 
     Other libraries take it without a copy, `torch.from_dlpack(a)`, `cupy.asarray(a)`, by `__dlpack__` or
-    `__cuda_array_interface__`; `numpy.asarray(a)` copies it to the host. The numbers are there when a method returns it,
-    so that no stream has to wait.
+    `__cuda_array_interface__`; `numpy.asarray(a)` copies it to the host. The numbers are there when a method returns
+    it, so that no stream has to wait.
 
     - shape, dtype: as NumPy's, float32 or float64; device: such as "cuda:0"
 
@@ -32,7 +32,7 @@ class DeviceArray:
 
     def __init__(self, values: Any, device: str = "cuda") -> None:
         """A copy of values, as float32, in the memory of `device`."""
-        self._adopt(_core.DeviceArray.upload(device, np.ascontiguousarray(values, np.float32)))
+        self._adopt(_core.DeviceArray(device, np.ascontiguousarray(values, np.float32)))
 
     @classmethod
     def _wrap(cls, core: _core.DeviceArray) -> DeviceArray:

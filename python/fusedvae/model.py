@@ -262,7 +262,7 @@ class Model:
         (2, 6)
         """
         rows = self._rows(x)
-        eps = _arrays.as_noise(noise, len(rows), self._config.latent, samples=True)
+        eps = _arrays.as_noise(noise, rows.count, self._config.latent, samples=True)
         losses, arrays = self._core.gradients(
             rows,
             eps,
@@ -405,7 +405,7 @@ class Model:
             x = _frames.arranged(x, self._config.column_names)
         return _arrays.as_rows(x, self._config.input_shape)
 
-    def _shaped(self, rows: Floats) -> Floats:
+    def _shaped(self, rows: Floats | _core.DeviceArray) -> Floats:
         shaped: Floats = _gpu.result(rows).reshape(-1, *self._config.input_shape)
         return shaped
 

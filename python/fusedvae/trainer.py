@@ -182,7 +182,7 @@ class Trainer:
         True
         """
         rows = _arrays.as_rows(batch, self._model.config.input_shape, "batch")
-        eps = _arrays.as_noise(noise, len(rows), self._model.config.latent, samples=False)
+        eps = _arrays.as_noise(noise, rows.count, self._model.config.latent, samples=False)
         return Losses(*self._core.step(rows, eps))
 
     def evaluate(self, x: Any, seed: int = 0) -> Losses:
@@ -253,7 +253,7 @@ class Trainer:
         return PRECISIONS[self._core.options().precision]
 
     def memory(self) -> dict[str, int]:
-        """Bytes that the trainer holds, by what they hold: "parameters", "moments", "workspace", ..., and on a "device".
+        """Bytes that the trainer holds, by what they hold: "parameters", "moments", "workspace", ..., "device" (a GPU's).
 
         The data is read where it lies and is not among them.
         """
