@@ -268,23 +268,23 @@ struct Bfloat16 : Warps<S> {
 
 // ---- the loop ----------------------------------------------------------------------------------------------------------
 
-// Bytes of shared memory: the ring, or the scratch tile that takes its place, and two rows of floats for epilogues.
+// Shared memory: the ring, or the scratch tile that takes its place, and two rows of floats for epilogues.
 template <template <class> class Multiply, class S>
-constexpr size_t shared_bytes() {
+struct Shared {
     using T = typename Multiply<S>::Element;
-    using AlongA = Side<T, Walk::along, S::M, S::threads>;
-    using AcrossA = Side<T, Walk::across, S::M, S::threads>;
-    using AlongB = Side<T, Walk::along, S::N, S::threads>;
-    using AcrossB = Side<T, Walk::across, S::N, S::threads>;
-    constexpr size_t a = AlongA::size > AcrossA::size ? AlongA::size : AcrossA::size;
-    constexpr size_t b = AlongB::size > AcrossB::size ? AlongB::size : AcrossB::size;
-    constexpr size_t ring = S::stages * (a + b) * sizeof(T), tile = S::M * S::tile_ld * sizeof(float);
-    return (ring > tile ? ring : tile) + 2 * S::N * sizeof(float);
-}
-template <template <class> class Multiply, class S>
-__device__ __forceinline__ float* column_scratch() {
-    return reinterpret_cast<float*>(shared_memory<unsigned char>() + shared_bytes<Multiply, S>()) - 2 * S::N;
-}
+    template <Walk kWalk, int kOuter>
+    static constexpr int size = Side<T, kWalk, kOuter, S::threads>::size;
+    static constexpr size_t a =
+        size<Walk::along, S::M> > size<Walk::across, S::M> ? size<Walk::along, S::M> : size<Walk::across, S::M>;
+    static constexpr size_t b =
+        size<Walk::along, S::N> > size<Walk::across, S::N> ? size<Walk::along, S::N> : size<Walk::across, S::N>;
+    static constexpr size_t ring = S::stages * (a + b) * sizeof(T), tile = S::M * S::tile_ld * sizeof(float);
+    static constexpr size_t columns = ring > tile ? ring : tile, bytes = columns + 2 * S::N * sizeof(float);
+
+    static __device__ __forceinline__ float* column_scratch() {
+        return reinterpret_cast<float*>(shared_memory<unsigned char>() + columns);
+    }
+};
 
 // Leaves the product in the returned tile (M, tile_ld). visit(stage of A) sees every stage as it passes.
 template <template <class> class Multiply, class S, Walk kWalkA, Walk kWalkB, class T, class Visit>

@@ -36,7 +36,9 @@ struct Bounds {
     double gradient, loss;
 };
 Bounds bounds_of(Precision p) {
-    return p == Precision::float32 ? Bounds{1e-5, 2e-6} : p == Precision::tf32 ? Bounds{2.4e-4, 2.4e-5} : Bounds{8e-4, 8e-5};
+    return p == Precision::float32 ? Bounds{1e-5, 2e-6}
+           : p == Precision::tf32  ? Bounds{2.4e-4, 2.4e-5}
+                                   : Bounds{8e-4, 8e-5};
 }
 
 void check_gradients(int activation, const Output& output, const Case& c, Precision precision, uint32_t seed) {
@@ -59,8 +61,8 @@ void check_gradients(int activation, const Output& output, const Case& c, Precis
     CHECK(step->gradients(rows, noise.data(), scalars, &losses, plain.data()));
 
     reference::Parameters want;
-    const reference::Losses expected = vae.evaluate(to_matrix(x, c.B, c.net.D), to_matrix(noise, c.B, c.net.Z), c.beta,
-                                                    c.free_bits, &want);
+    const reference::Losses expected =
+        vae.evaluate(to_matrix(x, c.B, c.net.D), to_matrix(noise, c.B, c.net.Z), c.beta, c.free_bits, &want);
     const Bounds bounds = bounds_of(precision);
     const double size = std::fabs(expected.reconstruction) + std::fabs(expected.kl);
     const auto near = [&](double got, double wanted, const char* what) {

@@ -81,7 +81,8 @@ Result train_on_cpu(const Config& config, const fvae_trainer_options& o, const D
 }
 
 Result train_on_device(const Config& config, const fvae_trainer_options& o, const fusedvae::Rows& rows,
-                       const std::vector<uint32_t>& order, Precision precision = Precision::float32, int64_t piece = 0) {
+                       const std::vector<uint32_t>& order, Precision precision = Precision::float32,
+                       int64_t piece = 0) {
     Models models(config, 3);
     const auto step = fusedvae::DeviceStep::make(*models.device, o, precision);
     step->hold(rows);
@@ -265,8 +266,7 @@ TEST(evaluation_is_the_cpus) {
             const std::vector<float> start = plain_of(models.host);
             const float* at = start.data();
             for (const fusedvae::Parameter& p : model->network.parameters) model->set(p, at), at += p.size();
-            const fvae_losses want =
-                fusedvae::Trainer(model, o).evaluate(array_of(data.x.data(), kRows, kNet.D), 9);
+            const fvae_losses want = fusedvae::Trainer(model, o).evaluate(array_of(data.x.data(), kRows, kNet.D), 9);
             const double size = std::fabs(want.reconstruction) + std::fabs(want.kl);
             CHECK_NEAR(got.loss, want.loss, 2e-6 * size);
             CHECK_NEAR(got.reconstruction, want.reconstruction, 2e-6 * size);
