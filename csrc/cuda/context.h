@@ -57,7 +57,8 @@ class Buffer {
   public:
     Buffer() = default;
     // what: whose memory it is and how to need less, as the out-of-memory message says it
-    Buffer(std::shared_ptr<Context> context, int64_t count, const char* what) : context_(std::move(context)), count_(count) {
+    Buffer(std::shared_ptr<Context> context, int64_t count, const char* what)
+        : context_(std::move(context)), count_(count) {
         if (count == 0) return;
         data_ = static_cast<T*>(context_->allocate(bytes(), what));
         check(cudaMemsetAsync(data_, 0, bytes(), context_->stream()), "cudaMemsetAsync");

@@ -28,7 +28,9 @@ std::string size_text(int64_t bytes) {
     return text;
 }
 
-std::string version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
+std::string version_text(int version) {
+    return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
 
 // Why there is no device to open; "" where there is one.
 std::string why_none(int* count) {
@@ -162,8 +164,7 @@ int64_t Context::find_bad(const Rows& rows) {
     constexpr int kThreads = 256;
     const int64_t values = rows.count * rows.columns;
     const int blocks = static_cast<int>(std::min<int64_t>(4 * multiprocessors_, (values + kThreads - 1) / kThreads));
-    Buffer<int64_t> first(shared_from_this(), int64_t{blocks} * kThreads,
-                          "a check of the data");
+    Buffer<int64_t> first(shared_from_this(), int64_t{blocks} * kThreads, "a check of the data");
     launch("find_bad", find_bad_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream_, rows.data,
            rows.type, rows.stride, rows.count, rows.columns, rows.factor, rows.low, rows.high, first.data());
     int64_t bad = -1;
@@ -187,10 +188,10 @@ std::shared_ptr<Device> Device::open(int index) {
     const std::string why = cuda::why_none(&count);
     if (!why.empty()) throw Error(FVAE_RUNTIME_ERROR, why);
     if (index < 0 || index >= count)
-        throw std::invalid_argument("there is no device 'cuda:" + std::to_string(index) + "': this machine has " +
-                                    (count == 1 ? "one GPU, 'cuda:0'"
-                                                : std::to_string(count) + " GPUs, 'cuda:0' to 'cuda:" +
-                                                      std::to_string(count - 1) + "'"));
+        throw std::invalid_argument(
+            "there is no device 'cuda:" + std::to_string(index) + "': this machine has " +
+            (count == 1 ? "one GPU, 'cuda:0'"
+                        : std::to_string(count) + " GPUs, 'cuda:0' to 'cuda:" + std::to_string(count - 1) + "'"));
     cudaDeviceProp properties{};
     cuda::check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
     if (properties.major < 8)

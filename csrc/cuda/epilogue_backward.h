@@ -86,7 +86,8 @@ __device__ __forceinline__ void finish_sgd(const Update& u, V gradient, float* v
 }
 
 // One parameter.
-__device__ __forceinline__ void finish_one(const Flat& f, Epilogue epilogue, const Update& u, int64_t i, float gradient) {
+__device__ __forceinline__ void finish_one(const Flat& f, Epilogue epilogue, const Update& u, int64_t i,
+                                           float gradient) {
     if (epilogue == Epilogue::adam)
         finish_adam(u, set1(gradient), f.value + i, f.m + i, f.v + i);
     else

@@ -51,7 +51,8 @@ __device__ __forceinline__ void linear_act(const Forward& f, const float* tile, 
 // A unit is eight columns, four latent dimensions: as many normals as one counter gives.
 template <class S, class T>
 __device__ __forceinline__ void reparameterize_kl(const Forward& f, const float* tile, Place at) {
-    const Stream stream = f.noise_of_clock ? f.clock.scalars[f.clock.progress->position + f.clock.at].noise : f.noise.stream;
+    const Stream stream =
+        f.noise_of_clock ? f.clock.scalars[f.clock.progress->position + f.clock.at].noise : f.noise.stream;
     const int Z = f.N / 2, parts = segments(f.N);
     for_each_unit<S, 8>([&](int r, int column) {
         const int b = at.b0 + r, c = at.c0 + column, j = c / 2;
@@ -147,8 +148,8 @@ __device__ __forceinline__ void gaussian_nll(const Forward& f, const uint32_t* i
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             V gradient;
-            const V value = gaussian_term(set1(x.v[i]), set1(t.v[i]), set1(inverse_of.v[i]), set1(log_variance.v[i]),
-                                          &gradient);
+            const V value =
+                gaussian_term(set1(x.v[i]), set1(t.v[i]), set1(inverse_of.v[i]), set1(log_variance.v[i]), &gradient);
             dy->v[i] = gradient.v;
             if (i < n) sum = sum + value;
         }

@@ -44,7 +44,7 @@ struct Factor {
     int64_t ld;             // elements
     const uint32_t* index;  // NULL: dense
     int repeat;             // 1: every row once
-    int offset;             // row i is (offset + i) / repeat
+    int offset;             // of repeated rows: row i is (offset + i) / repeat
 };
 
 struct Forward {

@@ -75,9 +75,8 @@ __global__ void __launch_bounds__(kThreads) finish_losses_kernel(const LossJob j
     finish_losses(job, nll, kl);
 }
 
-__global__ void __launch_bounds__(kThreads) weigh_dimensions_kernel(const float* head, int64_t ld, int B,
-                                                                    double free_bits, double* dim_kl,
-                                                                    float* dim_weight) {
+__global__ void __launch_bounds__(kThreads)
+    weigh_dimensions_kernel(const float* head, int64_t ld, int B, double free_bits, double* dim_kl, float* dim_weight) {
     const int j = static_cast<int>(blockIdx.x);
     double sum = 0.0;
     for (int b = static_cast<int>(threadIdx.x); b < B; b += kThreads) {
@@ -114,19 +113,20 @@ __global__ void __launch_bounds__(kThreads) gather_gradient_kernel(const Flat fl
     if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kThreads) clip_kernel(const Clock clock, const double* parts, int64_t count,
-                                                        double clip_norm, float* factor) {
+__global__ void __launch_bounds__(kThreads)
+    clip_kernel(const Clock clock, const double* parts, int64_t count, double clip_norm, float* factor) {
     double sum = 0.0;
     for (int64_t p = threadIdx.x; p < count; p += kThreads) sum += parts[p];
     sum = block_sum(sum);
     if (threadIdx.x != 0) return;
     const double norm = ::sqrt(sum), scale = clip_norm / (norm + 1e-6);
     *factor = static_cast<float>(scale < 1.0 ? scale : 1.0);
-    if (!is_finite(norm) && clock.progress->failed == 0) clock.progress->failed = clock.progress->position + clock.at + 1;
+    if (!is_finite(norm) && clock.progress->failed == 0)
+        clock.progress->failed = clock.progress->position + clock.at + 1;
 }
 
-__global__ void __launch_bounds__(kThreads) apply_kernel(const Clock clock, const Flat flat, int splits,
-                                                         Epilogue epilogue, const float* factor) {
+__global__ void __launch_bounds__(kThreads)
+    apply_kernel(const Clock clock, const Flat flat, int splits, Epilogue epilogue, const float* factor) {
     const int64_t i = 4 * (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x);
     if (clock.progress->failed || i >= flat.floats) return;
     Update u = clock.scalars[clock.progress->position + clock.at].update;
@@ -157,7 +157,8 @@ void gather_gradient(const Flat& flat, int splits, double* parts, cudaStream_t s
            dim3(kThreads), kShared, stream, flat, splits, parts);
 }
 
-void clip(const Clock& clock, const double* parts, int64_t floats, double clip_norm, float* factor, cudaStream_t stream) {
+void clip(const Clock& clock, const double* parts, int64_t floats, double clip_norm, float* factor,
+          cudaStream_t stream) {
     launch("clip", clip_kernel, dim3(1), dim3(kThreads), kShared, stream, clock, parts, norm_parts(floats), clip_norm,
            factor);
 }
@@ -165,8 +166,8 @@ void clip(const Clock& clock, const double* parts, int64_t floats, double clip_n
 void apply(const Clock& clock, const Flat& flat, int splits, Epilogue epilogue, const float* factor,
            cudaStream_t stream) {
     const int64_t units = (flat.floats + 3) / 4;
-    launch("apply", apply_kernel, dim3(static_cast<unsigned>((units + kThreads - 1) / kThreads)), dim3(kThreads), 0, stream,
-           clock, flat, splits, epilogue, factor);
+    launch("apply", apply_kernel, dim3(static_cast<unsigned>((units + kThreads - 1) / kThreads)), dim3(kThreads), 0,
+           stream, clock, flat, splits, epilogue, factor);
 }
 
 void advance(const Clock& clock, int steps, cudaStream_t stream) {

@@ -18,8 +18,8 @@ struct LossJob {
     const float* nll;  // (B, nll_segments)
     const float* kl;   // (B, kl_segments)
     int nll_segments, kl_segments, B;
-    double jacobian;   // taken off the reconstruction
-    double free_bits;  // 0: none
+    double jacobian;       // taken off the reconstruction
+    double free_bits;      // 0: none
     const double* dim_kl;  // (Z) batch means, where there are free bits
     int Z;
     double* parts;   // (loss_parts)
@@ -36,7 +36,8 @@ void weigh_dimensions(const float* head, int64_t ld, int B, int Z, double free_b
 // Adds the splits of a gradient into the first one, and its squares into parts.
 void gather_gradient(const Flat& flat, int splits, double* parts, cudaStream_t stream);
 // torch.nn.utils.clip_grad_norm_'s factor; a norm that is not finite marks the step as failed.
-void clip(const Clock& clock, const double* parts, int64_t floats, double clip_norm, float* factor, cudaStream_t stream);
+void clip(const Clock& clock, const double* parts, int64_t floats, double clip_norm, float* factor,
+          cudaStream_t stream);
 // The optimiser on stored gradients: value, moments and bfloat16 copy of everything. factor NULL: 1.
 void apply(const Clock& clock, const Flat& flat, int splits, Epilogue epilogue, const float* factor,
            cudaStream_t stream);

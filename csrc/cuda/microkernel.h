@@ -23,9 +23,9 @@ enum class Walk { along, across };
 template <int kM, int kN, int kThreads, int kStages, int kRows, int kColumns, int kWarpM, int kWarpN>
 struct Shape {
     static constexpr int M = kM, N = kN, threads = kThreads, stages = kStages;
-    static constexpr int rows = kRows, columns = kColumns;      // of a thread of Fma
-    static constexpr int warp_m = kWarpM, warp_n = kWarpN;      // of a warp on tensor cores
-    static constexpr int tile_ld = kN + 4;                      // the scratch tile's: rows of 16 bytes, banks shifted
+    static constexpr int rows = kRows, columns = kColumns;  // of a thread of Fma
+    static constexpr int warp_m = kWarpM, warp_n = kWarpN;  // of a warp on tensor cores
+    static constexpr int tile_ld = kN + 4;                  // the scratch tile's: rows of 16 bytes, banks shifted
     static constexpr int blocks = kM == 32 ? 4 : kM == 64 ? 3 : 1;  // per multiprocessor that registers must allow
 };
 using Small = Shape<32, 32, 128, 4, 2, 4, 16, 16>;
@@ -42,7 +42,7 @@ struct Operand {
     int outer0, outers, inner0, inners;
 
     __device__ __forceinline__ const T* row(int i) const {
-        const int64_t at = index ? index[i] : (offset + i) / repeat;
+        const int64_t at = index ? index[i] : repeat == 1 ? i : (offset + i) / repeat;
         return data + at * ld;
     }
 };
@@ -175,7 +175,9 @@ struct Warps {
     float sums[down][right][4] = {};
 
     static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x) % 32; }
-    static __device__ __forceinline__ int first_row() { return static_cast<int>(threadIdx.x) / 32 / across * S::warp_m; }
+    static __device__ __forceinline__ int first_row() {
+        return static_cast<int>(threadIdx.x) / 32 / across * S::warp_m;
+    }
     static __device__ __forceinline__ int first_column() {
         return static_cast<int>(threadIdx.x) / 32 % across * S::warp_n;
     }
@@ -259,8 +261,7 @@ struct Bfloat16 : Warps<S> {
 #pragma unroll
             for (int i = 0; i < Base::down; ++i)
 #pragma unroll
-                for (int j = 0; j < Base::right; ++j)
-                    mma_bf16(Base::sums[i][j], left[i], right[j / 2] + j % 2 * 2);
+                for (int j = 0; j < Base::right; ++j) mma_bf16(Base::sums[i][j], left[i], right[j / 2] + j % 2 * 2);
         }
     }
 };

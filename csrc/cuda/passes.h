@@ -20,8 +20,8 @@ __device__ __forceinline__ const uint32_t* index_now(const Factor& f, const Cloc
     return f.index ? f.index + now(clock).first_row : nullptr;
 }
 template <class T>
-__device__ __forceinline__ Operand<T> operand(const Factor& f, const uint32_t* index, int outer0, int outers, int inner0,
-                                              int inners) {
+__device__ __forceinline__ Operand<T> operand(const Factor& f, const uint32_t* index, int outer0, int outers,
+                                              int inner0, int inners) {
     return {static_cast<const T*>(f.data), f.ld, index, f.repeat, f.offset, outer0, outers, inner0, inners};
 }
 template <class T>
@@ -142,7 +142,7 @@ void launch_wgrad(const Group& group, TileSize size, cudaStream_t stream) {
 }  // namespace
 }  // namespace fusedvae::cuda
 
-#define FUSEDVAE_DEFINE_KERNELS(symbol, multiply, bfloat16)                                             \
-    namespace fusedvae::cuda {                                                                          \
+#define FUSEDVAE_DEFINE_KERNELS(symbol, multiply, bfloat16)                                                      \
+    namespace fusedvae::cuda {                                                                                   \
     const Kernels symbol = {launch_forward<multiply>, launch_dgrad<multiply>, launch_wgrad<multiply>, bfloat16}; \
     }

@@ -47,14 +47,14 @@ unsigned blocks_for(int64_t units) {
 
 void read_rows(const Source& source, int64_t rows, int columns, float* floats, int64_t ld_floats, uint16_t* half,
                int64_t ld_half, cudaStream_t stream) {
-    launch("read_rows", read_rows_kernel, dim3(blocks_for(rows * padded(columns) / 4)), dim3(kThreads), 0, stream, source,
-           rows, columns, floats, ld_floats, half, ld_half);
+    launch("read_rows", read_rows_kernel, dim3(blocks_for(rows * padded(columns) / 4)), dim3(kThreads), 0, stream,
+           source, rows, columns, floats, ld_floats, half, ld_half);
 }
 
 void make_half(const float* values, uint16_t* half, int64_t count, cudaStream_t stream) {
     const int64_t units = (count + 3) / 4;  // flat buffers have whole units
-    launch("make_half", make_half_kernel, dim3(static_cast<unsigned>((units + kThreads - 1) / kThreads)), dim3(kThreads), 0,
-           stream, values, half, count);
+    launch("make_half", make_half_kernel, dim3(static_cast<unsigned>((units + kThreads - 1) / kThreads)),
+           dim3(kThreads), 0, stream, values, half, count);
 }
 
 }  // namespace fusedvae::cuda

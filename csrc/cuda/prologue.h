@@ -11,11 +11,12 @@ namespace fusedvae::cuda {
 struct Source {  // rows on the device
     const void* data;
     RowType type;
-    int64_t stride;         // bytes from row to row
-    int step;               // values from column to column; 2 reads every other one, the means of pairs
+    int64_t stride;  // bytes from row to row
+    int step;        // values from column to column; 2 reads every other one, the means of pairs
     float factor;
     const uint32_t* index;  // NULL: dense; else row i is index[first_row + i], first_row the clock's
     Clock clock;
+    bool padded;  // a matrix of our own: zeros up to a multiple of eight columns
 };
 // Rows [0, rows) of the source, zeros past the last column: floats (rows, ld_floats) and half (rows, ld_half), either NULL.
 void read_rows(const Source& source, int64_t rows, int columns, float* floats, int64_t ld_floats, uint16_t* half,

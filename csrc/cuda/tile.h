@@ -61,7 +61,7 @@ struct Place {  // of a tile within its matrix
 // Row i of a factor.
 template <class T>
 __device__ __forceinline__ const T* row_of(const Factor& f, const uint32_t* index, int i) {
-    const int64_t at = index ? index[i] : (f.offset + i) / f.repeat;
+    const int64_t at = index ? index[i] : f.repeat == 1 ? i : (f.offset + i) / f.repeat;
     return static_cast<const T*>(f.data) + at * f.ld;
 }
 

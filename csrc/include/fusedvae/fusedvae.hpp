@@ -89,7 +89,7 @@ inline void check(fvae_status status) {
 
 // ---- data ----------------------------------------------------------------------------------------------------------
 
-// A view of n dense rows; set row_stride or streamed on the result where they differ.
+// A view of n dense rows; set row_stride, streamed or on_device on the result where they differ.
 inline fvae_array rows(const void* data, fvae_dtype dtype, int64_t n, int64_t columns) {
     fvae_array array = fvae_array_default();
     array.data = data;
@@ -101,6 +101,39 @@ inline fvae_array rows(const void* data, fvae_dtype dtype, int64_t n, int64_t co
 inline fvae_array rows(const float* data, int64_t n, int64_t columns) { return rows(data, FVAE_FLOAT32, n, columns); }
 inline fvae_array rows(const double* data, int64_t n, int64_t columns) { return rows(data, FVAE_FLOAT64, n, columns); }
 inline fvae_array rows(const uint8_t* data, int64_t n, int64_t columns) { return rows(data, FVAE_UINT8, n, columns); }
+
+// ---- GPUs ----------------------------------------------------------------------------------------------------------
+
+inline fvae_device_properties device_properties(const std::string& device) {
+    fvae_device_properties properties = {};
+    properties.struct_size = sizeof properties;
+    check(fvae_device_get_properties(device.c_str(), &properties));
+    return properties;
+}
+
+// Memory of a GPU, such as "cuda".
+class DeviceMemory {
+  public:
+    DeviceMemory(const std::string& device, size_t bytes) : memory_(nullptr, Free{device}), bytes_(bytes) {
+        void* memory = nullptr;
+        check(fvae_device_allocate(device.c_str(), bytes, &memory));
+        memory_.reset(memory);
+    }
+    void* data() const noexcept { return memory_.get(); }
+    size_t size() const noexcept { return bytes_; }
+    const std::string& device() const noexcept { return memory_.get_deleter().device; }
+    // All of it, from and to the host.
+    void upload(const void* host) { check(fvae_device_upload(device().c_str(), data(), host, bytes_)); }
+    void download(void* host) const { check(fvae_device_download(device().c_str(), host, data(), bytes_)); }
+
+  private:
+    struct Free {
+        std::string device;
+        void operator()(void* memory) const noexcept { fvae_device_free(device.c_str(), memory); }
+    };
+    std::unique_ptr<void, Free> memory_;
+    size_t bytes_;
+};
 
 // ---- model ---------------------------------------------------------------------------------------------------------
 
@@ -259,9 +292,17 @@ class Model {
     void set_parameter(int64_t index, const float* values) { check(fvae_model_set_parameter(get(), index, values)); }
     void init_output_bias(const fvae_array& x) { check(fvae_model_init_output_bias(get(), &x)); }
 
-    // A second model with the same parameters.
+    // Where it computes: "cpu", "cuda" or "cuda:1". Of one on a GPU: order among its work and that of CUDA streams.
+    void to(const std::string& device) { check(fvae_model_to(get(), device.c_str())); }
+    std::string device() const { return fvae_model_device(get()); }
+    void wait_for(void* stream) const { check(fvae_model_wait_for(get(), stream)); }
+    void release_to(void* stream) const { check(fvae_model_release_to(get(), stream)); }
+    void synchronize() const { check(fvae_model_synchronize(get())); }
+
+    // A second model with the same parameters, in the same place.
     Model copy() const {
         Model other(config());
+        other.to(device());
         const std::vector<ParameterInfo> infos = parameters();
         std::vector<float> values;
         for (size_t i = 0; i < infos.size(); ++i) {
