@@ -67,6 +67,35 @@ void fit_source(BoundTrainer& self, const py::function& source, int64_t epochs, 
     self.trainer.fit_source(next, epochs, validation ? &validation->view : nullptr, guarded(callback), events);
 }
 
+// fit of all trainers at once; callbacks[i] is that of trainers[i]. Returns why each became non-finite, "" where it did not.
+std::vector<std::string> fit_ensemble(const std::vector<BoundTrainer*>& bound, const Rows& x, int64_t epochs,
+                                      const Rows* validation, int threads, const std::vector<py::function>& callbacks,
+                                      uint32_t events) {
+    std::vector<std::unique_ptr<Exclusive>> exclusive;
+    std::vector<Trainer*> trainers;
+    for (BoundTrainer* one : bound) {
+        exclusive.push_back(std::make_unique<Exclusive>(*one->training));
+        trainers.push_back(&one->trainer);
+    }
+    const EnsembleCallback callback = [&](int64_t index, fvae_event event, const fvae_progress* progress) -> int32_t {
+        const py::gil_scoped_acquire acquired;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (index < 0) return FVAE_CALLBACK_CONTINUE;
+        const auto i = static_cast<size_t>(index);
+        bound[i]->training->owner = std::this_thread::get_id();  // its only thread, from its first event on
+        const bool stop = callbacks[i](static_cast<int>(event), progress_tuple(*progress)).cast<bool>();
+        return stop ? FVAE_CALLBACK_STOP : FVAE_CALLBACK_CONTINUE;
+    };
+    {
+        const py::gil_scoped_release released;
+        fusedvae::fit_ensemble(trainers, x.view, epochs, validation ? &validation->view : nullptr, threads, callback,
+                               events);
+    }
+    std::vector<std::string> failures;
+    for (const Trainer* trainer : trainers) failures.push_back(trainer->failure());
+    return failures;
+}
+
 py::tuple step(BoundTrainer& self, const Rows& batch, const std::optional<Floats>& noise) {
     if (noise) {
         const int64_t latent = self.trainer.model().config().latent;
@@ -149,6 +178,8 @@ void bind_trainer(py::module_& m) {
         .def("history", &history)
         .def("memory", &memory)
         .def("save", &save, py::arg("path"));
+    m.def("fit_ensemble", &fit_ensemble, py::arg("trainers"), py::arg("x"), py::arg("epochs"), py::arg("validation"),
+          py::arg("threads"), py::arg("callbacks"), py::arg("events"));
 }
 
 }  // namespace fusedvae::python

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .diagnostics import CollapseReport as CollapseReport
     from .diagnostics import collapse_report as collapse_report
+    from .ensemble import train_ensemble
     from .estimators import VAE as VAE
     from .initial import init_variance as init_variance
     from .learning_rate import find_learning_rate
@@ -63,6 +64,7 @@ _ON_DEMAND = {
     "report": "report",
     "to_onnx": "onnx",
     "to_torch": "torch",
+    "train_ensemble": "ensemble",
 }
 
 
@@ -169,4 +171,5 @@ __all__ = [
     "plot",
     "report",
     "set_num_threads",
+    "train_ensemble",
 ]

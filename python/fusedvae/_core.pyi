@@ -154,6 +154,15 @@ class Trainer:
     def memory(self) -> dict[str, int]: ...
     def save(self, path: str | bytes) -> None: ...
 
+def fit_ensemble(
+    trainers: Sequence[Trainer],
+    x: Rows,
+    epochs: int,
+    validation: Rows | None,
+    threads: int,
+    callbacks: Sequence[Callable[[int, tuple[Any, ...]], bool]],
+    events: int,
+) -> list[str]: ...
 def linear_act(
     x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, activation: int, backend: str | None = None
 ) -> tuple[_Floats, _Floats]: ...

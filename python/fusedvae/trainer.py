@@ -83,6 +83,7 @@ class Trainer:
         self._model = model
         self._stop_asked = False
         self._validates = False
+        self._failure: _core.NonFiniteError | None = None
 
     @staticmethod
     def resume(path: str | os.PathLike[str], device: str = "cpu") -> Trainer:
@@ -202,6 +203,11 @@ class Trainer:
     def model(self) -> Model:
         """The model in training."""
         return self._model
+
+    @property
+    def failure(self) -> _core.NonFiniteError | None:
+        """Why this trainer's last run in `train_ensemble` ended early; None where its losses stayed finite."""
+        return self._failure
 
     @property
     def history(self) -> History:

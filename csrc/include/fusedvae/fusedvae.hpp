@@ -17,6 +17,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -382,6 +383,9 @@ class Model {
 // Returns FVAE_CALLBACK_CONTINUE or FVAE_CALLBACK_STOP; what it throws leaves fit, the training at a step's boundary.
 using Callback = std::function<int32_t(fvae_event, const fvae_progress&)>;
 
+// The same of one trainer of an ensemble, on the thread that trains it; index -1 and NULL: the caller's thread waits.
+using EnsembleCallback = std::function<int32_t(int64_t index, fvae_event, const fvae_progress*)>;
+
 // Fills the array with a batch of an epoch, both counted from 0; false: the epoch has no more. May throw like a callback.
 using Source = std::function<bool(int64_t epoch, int64_t batch, fvae_array& rows)>;
 
@@ -472,6 +476,12 @@ class Trainer {
         return entries;
     }
 
+    // Why its last run in an ensemble became non-finite; "" where it did not.
+    std::string failure() const {
+        const char* const why = fvae_trainer_failure(get());
+        return why ? why : "";
+    }
+
     fvae_trainer* get() const noexcept { return handle_.get(); }
 
   private:
@@ -509,6 +519,34 @@ class Trainer {
     };
     std::unique_ptr<fvae_trainer, Free> handle_;
 };
+
+// fit of many trainers at once, each on one thread; threads 0: num_threads(). See fvae_ensemble_fit.
+inline void fit_ensemble(const std::vector<Trainer*>& trainers, const fvae_array& x, int64_t epochs,
+                         const fvae_array* validation = nullptr, int threads = 0, const EnsembleCallback& callback = {},
+                         uint32_t events = kAllEvents) {
+    struct Call {
+        const EnsembleCallback* callback;
+        std::mutex guard;
+        std::exception_ptr thrown;
+
+        static int32_t event(void* user, int64_t index, fvae_event event, const fvae_progress* progress) noexcept {
+            auto* const self = static_cast<Call*>(user);
+            try {
+                return (*self->callback)(index, event, progress);
+            } catch (...) {
+                const std::lock_guard<std::mutex> lock(self->guard);
+                if (!self->thrown) self->thrown = std::current_exception();
+                return FVAE_CALLBACK_ERROR;
+            }
+        }
+    } call{&callback, {}, {}};
+    std::vector<fvae_trainer*> handles;
+    for (const Trainer* trainer : trainers) handles.push_back(trainer->get());
+    const fvae_status status = fvae_ensemble_fit(handles.data(), static_cast<int64_t>(handles.size()), &x, epochs,
+                                                 validation, threads, callback ? Call::event : nullptr, events, &call);
+    if (call.thrown) std::rethrow_exception(call.thrown);
+    check(status);
+}
 
 }  // namespace api
 }  // namespace fusedvae
