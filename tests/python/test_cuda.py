@@ -27,8 +27,8 @@ EPSILON = float(np.finfo(np.float32).eps)
 def close(a: Any, b: Any, terms: int) -> None:
     """Sums of `terms` float32 products each, made in two orders.
 
-    Each sum's error is at most terms * eps of its terms' sum (Higham 2002, section 3.1), here of order one or the result;
-    through the few layers of these networks errors grow by less than the factor 8.
+    Each sum's error is at most terms * eps of its terms' sum (Higham 2002, section 3.1), here of order one or the
+    result; through the few layers of these networks errors grow by less than the factor 8.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     np.testing.assert_allclose(a, b, rtol=8 * terms * EPSILON, atol=8 * terms * EPSILON)
@@ -66,7 +66,7 @@ def test_without_a_gpu_each_way_there_says_why(make_model, tmp_path, x):
         lambda: fv.DeviceArray(x),
     ]
     for way in ways:
-        with pytest.raises(RuntimeError, match="built without CUDA.*cpu|NVIDIA driver"):
+        with pytest.raises(RuntimeError, match=r"built without CUDA.*cpu|NVIDIA driver"):
             way()
     assert model.device == "cpu"
     assert model.encode(x)[0].shape == (90, 3)
@@ -477,6 +477,14 @@ def test_a_gpu_that_is_not_there(make_model):
         make_model().to("cuda:77")
 
 
+def leave(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the emulated GPU have so many bytes beside those in use."""
+    monkeypatch.delenv("FUSEDVAE_EMULATED_GPU", raising=False)
+    now = _core.device_properties("cuda")
+    used = now["total_bytes"] - now["free_bytes"]
+    monkeypatch.setenv("FUSEDVAE_EMULATED_GPU", f"memory={used + free}")
+
+
 @needs_emulator
 @pytest.mark.parametrize(
     ("setting", "words"),
@@ -509,15 +517,30 @@ def test_a_full_gpu_says_what_was_wanted_and_leaves_everything_usable(make_model
     trainer.fit(x, epochs=1)
     before = model.parameters()
     big = fv.Config(input_shape=3000, hidden=(3000,), latent=2)
-    monkeypatch.setenv("FUSEDVAE_EMULATED_GPU", "memory=4M")
+    leave(4 << 20, monkeypatch)
     with pytest.raises(MemoryError, match=r"out of memory: .* are wanted for .*; .* are free"):
         fv.Model(big, device="cuda").encode(np.zeros((1, 3000), np.float32))
-    with pytest.raises(MemoryError, match="out of memory"):
-        trainer.fit(np.tile(x, (1500, 1)), epochs=1)
+    leave(1 << 12, monkeypatch)
+    with pytest.raises(MemoryError, match=r"out of memory: .* are wanted for .*; .* are free"):
+        trainer.step(np.tile(x, (50, 1)))
     monkeypatch.delenv("FUSEDVAE_EMULATED_GPU")
     assert same_bits(model.parameters(), before)
     trainer.fit(x, epochs=1)
     assert trainer.epoch == 2
+
+
+@needs_emulator
+def test_data_that_does_not_fit_the_gpu_streams_through_it(make_model, x, monkeypatch, same_bits):
+    rows = np.tile(x, (60, 1))  # 250 KB
+    models = [make_model(device="cuda") for _ in range(2)]
+    trainers = [fv.Trainer(model, batch_size=512, seed=1) for model in models]
+    for trainer in trainers:
+        trainer.step(rows[:512])  # makes room for what a step takes
+    held = trainers[0].fit(rows, epochs=1)
+    leave(150 << 10, monkeypatch)
+    streamed = trainers[1].fit(rows, epochs=1)
+    assert np.array_equal(held["loss"], streamed["loss"])
+    assert same_bits(models[0].parameters(), models[1].parameters())
 
 
 @needs_emulator
