@@ -5,17 +5,20 @@ Without either only the sentences are tested that say so.
 """
 
 import copy
+import json
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fusedvae as fv
 import numpy as np
 import pytest
 from fusedvae import _core
+from fusedvae.cli import main
 
 GPU = len(fv.available_devices()) > 1
 EMULATED = GPU and _core.device_properties("cuda")["name"] == "Emulated GPU"
@@ -38,6 +41,14 @@ def close(a: Any, b: Any, terms: int) -> None:
 def pair(make_model: Callable[..., fv.Model], likelihood: Any) -> tuple[fv.Model, fv.Model]:
     """The same model on the CPU and on the GPU."""
     return make_model(likelihood=likelihood), make_model(likelihood=likelihood).to("cuda")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A CSV file of 40 rows and 3 columns."""
+    rows = np.random.default_rng(4).standard_normal((40, 3)) * [1.0, 2.0, 0.5]
+    np.savetxt(tmp_path / "table.csv", rows, delimiter=",", header="a,b,c", comments="")
+    return tmp_path / "table.csv"
 
 
 class Foreign:
@@ -70,6 +81,14 @@ def test_without_a_gpu_each_way_there_says_why(make_model, tmp_path, x):
             way()
     assert model.device == "cpu"
     assert model.encode(x)[0].shape == (90, 3)
+
+
+@pytest.mark.skipif(GPU, reason="a GPU can be used here")
+def test_the_command_line_says_why(table, capsys):
+    assert main(["info"]) == 0
+    assert "cuda         this fusedvae is built without CUDA" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["train", str(table), "--out", str(table.with_name("m.safetensors")), "--device", "cuda"]) == 1
+    assert "built without CUDA" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(GPU, reason="a GPU can be used here")
@@ -309,6 +328,27 @@ def test_a_checkpoint_in_a_gpus_precision_says_where_it_can_go_on(tmp_path, make
         resumed.fit(x, epochs=1)
     resumed.model.to("cuda")
     resumed.fit(x, epochs=1)
+
+
+@needs_gpu
+def test_estimators_and_the_command_line(table, capsys):
+    pytest.importorskip("sklearn")
+    rows = np.loadtxt(table, delimiter=",", skiprows=1)
+    small = {"latent": 2, "hidden": 8, "epochs": 2, "device": "cuda"}
+    vae = fv.VAE(**small).fit(rows)
+    assert vae.model_.device == "cuda:0"
+    assert vae.transform(rows).shape == (40, 2)
+    there, here = (fv.AnomalyDetector(**{**small, "device": device}).fit(rows) for device in ("cuda", "cpu"))
+    np.testing.assert_allclose(there.score_samples(rows), here.score_samples(rows), rtol=1e-3)
+
+    model = str(table.with_name("m.safetensors"))
+    options = ["--hidden", "8", "--latent", "2", "--epochs", "1", "--quiet"]
+    assert main(["train", str(table), "--out", model, "--device", "cuda", "--precision", "tf32", *options]) == 0
+    assert main(["score", model, str(table), "--device", "cuda", "--out", str(table.with_name("s.csv"))]) == 0
+    assert main(["sample", model, "--device", "cuda", "--n", "3", "--out", str(table.with_name("x.npy"))]) == 0
+    capsys.readouterr()
+    assert main(["info", "--json"]) == 0
+    assert "cuda:0" in json.loads(capsys.readouterr().out)["gpus"]
 
 
 # ---- one set of parameters -------------------------------------------------------------------------------------------
