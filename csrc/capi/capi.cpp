@@ -33,6 +33,12 @@ Detector detector_of(const Model& model, const fvae_detector* given) {
     return Detector::from_c(read_struct(given, fvae_detector_default(), "detector"), model.network.Z);
 }
 
+Device& gpu_of(const fvae_model* model) {
+    require(model, "model");
+    if (!model->model->place()) throw std::invalid_argument("the model is on the CPU, which has no streams");
+    return model->model->place()->device();
+}
+
 const double* data_of(const std::vector<double>& values) { return values.empty() ? nullptr : values.data(); }
 
 }  // namespace
@@ -151,6 +157,25 @@ fvae_status fvae_model_create(const fvae_config* config, uint64_t seed, fvae_mod
     });
 }
 void fvae_model_free(fvae_model* model) { delete model; }
+
+fvae_status fvae_model_to(fvae_model* model, const char* device) {
+    return guarded([&] {
+        require(model, "model");
+        require(device, "device");
+        model->model->to(device);
+    });
+}
+const char* fvae_model_device(const fvae_model* model) { return model ? model->model->device() : "cpu"; }
+
+fvae_status fvae_model_wait_for(const fvae_model* model, void* stream) {
+    return guarded([&] { gpu_of(model).wait_for(stream); });
+}
+fvae_status fvae_model_release_to(const fvae_model* model, void* stream) {
+    return guarded([&] { gpu_of(model).release_to(stream); });
+}
+fvae_status fvae_model_synchronize(const fvae_model* model) {
+    return guarded([&] { gpu_of(model).synchronize(); });
+}
 
 fvae_status fvae_model_config(const fvae_model* model, fvae_config* config) {
     return guarded([&] {

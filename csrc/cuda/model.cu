@@ -87,12 +87,6 @@ Source ModelOnDevice::source(const Rows& rows, int64_t first, int64_t count, Buf
 
 namespace fusedvae {
 
-int64_t plain_floats(const Network& network) {
-    int64_t count = 0;
-    for (const Parameter& p : network.parameters) count += p.size();
-    return count;
-}
-
 std::unique_ptr<DeviceModel> DeviceModel::make(std::shared_ptr<Device> device, const Config& config,
                                                const Network& network) {
     auto context = std::static_pointer_cast<cuda::Context>(device);

@@ -11,6 +11,7 @@
 #include "buffer.h"
 #include "detector.h"
 #include "network.h"
+#include "on_device.h"
 #include "rows.h"
 #include "safetensors.h"
 
@@ -37,9 +38,9 @@ struct Model {
     const Config config;
     const Backend& backend;
     const Network network;
-    Buffer flat;  // all parameters, in the network's order
+    Buffer flat;  // all parameters, in the network's order, as the host has them: see host()
     const Inference inference;
-    uint64_t version = 0;  // changes when someone other than a trainer's step writes them
+    uint64_t version = 0;  // changes whenever they do
     std::optional<Detector> detector;
     Metadata other_metadata;  // of the file it was read from: fields this version does not know
     mutable std::shared_mutex mutex;
@@ -47,6 +48,22 @@ struct Model {
     void get(const Parameter& p, float* values) const;
     void set(const Parameter& p, const float* values);
     void init_output_bias(const fvae_array& x);
+
+    // on_device.cpp. "cpu" or "cuda:0", where the model computes; what has no form there works on the host's copy.
+    void to(const std::string& device);
+    const char* device() const;
+    const std::shared_ptr<OnDevice>& place() const { return on_device_; }  // NULL: the CPU
+    // For who holds the lock. The host's parameters as they are now; the same to write to; the GPU's as they are now,
+    // NULL on the CPU; a word that a training step there has changed them.
+    const float* host() const;
+    float* change();
+    DeviceModel* on_device() const;
+    void changed_on_device();
+    // Whether a result or codes lie in the GPU's memory, not the host's; throws where they are on another GPU.
+    bool is_there(const void* pointer) const;
+    // Rows::check_all and Rows::fingerprint, of rows on the model's GPU too.
+    void check(const Rows& rows, int threads) const;
+    uint64_t fingerprint(const Rows& rows) const;
 
     // inference.cpp
     void encode(const fvae_array& x, float* mu, float* logvar) const;
@@ -76,8 +93,24 @@ struct Model {
     static std::shared_ptr<Model> load(const std::string& path);
 
   private:
+    std::shared_ptr<OnDevice> on_device_;
+
+    void check_codes(const Rows& z) const;
+    void means_on_device(bool decodes, const Rows& rows, float* mean) const;
+    void score_on_device(const Rows& rows, const Detector& with, double* result) const;
     Pass pass(int64_t rows, void* workspace, size_t bytes) const;
     double surprise(const float* x, const float* parameters, int d) const;
+};
+
+// Rows where the host can read them: themselves, or copied from the model's GPU.
+class HostRows {
+  public:
+    HostRows(const Model& model, const Rows& rows);
+    const Rows& rows() const { return rows_; }
+
+  private:
+    Rows rows_;
+    std::vector<unsigned char> values_;
 };
 
 // Shared with checkpoints (model_file.cpp): the parameters as tensors to write, under `prefix` + name.

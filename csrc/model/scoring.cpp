@@ -19,10 +19,13 @@ constexpr int64_t kStripPairs = int64_t{1} << 18, kStripRows = 4096;  // 2 MB of
 
 size_t z(int64_t i) { return static_cast<size_t>(i); }
 
-// The same noise for every row: (samples, Z) at (seed, sample, index).
-Buffer score_noise(const Model& model, int64_t samples, uint64_t seed) {
+void check_samples(int64_t samples) {
     if (samples < 1 || samples > 1'000'000)
         throw std::invalid_argument("samples must be between 1 and 1000000, it is " + std::to_string(samples));
+}
+
+// The same noise for every row: (samples, Z) at (seed, sample, index).
+Buffer score_noise(const Model& model, int64_t samples, uint64_t seed) {
     const int Z = model.network.Z;
     Buffer noise(z(samples) * z(Z));
     const Stream stream = make_stream(seed, 0, kScore);
@@ -127,9 +130,11 @@ class Scorer {
 
 void Model::elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* result) const {
     const Rows rows(x, config, "x");
-    const Buffer noise = score_noise(*this, samples, seed);
-    rows.check_all(backend, default_threads());
+    check_samples(samples);
+    check(rows, default_threads());
     const std::shared_lock lock(mutex);
+    if (DeviceModel* const there = on_device()) return there->elbo(rows, samples, seed, result, is_there(result));
+    const Buffer noise = score_noise(*this, samples, seed);
     Scorer(*this, rows, noise, samples)
         .run(result, [samples, jacobian = config.log_jacobian()](const double* nll, const double*, double kl) {
             double sum = 0.0;
@@ -142,9 +147,12 @@ void Model::elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* re
 // log p(z) - log q(z|x) = sum_j (eps^2 + logvar - z^2) / 2. The largest weight is taken out, so that none overflows.
 void Model::log_likelihood(const fvae_array& x, int64_t samples, uint64_t seed, double* result) const {
     const Rows rows(x, config, "x");
-    const Buffer noise = score_noise(*this, samples, seed);
-    rows.check_all(backend, default_threads());
+    check_samples(samples);
+    check(rows, default_threads());
     const std::shared_lock lock(mutex);
+    if (DeviceModel* const there = on_device())
+        return there->log_likelihood(rows, samples, seed, result, is_there(result));
+    const Buffer noise = score_noise(*this, samples, seed);
     Scorer(*this, rows, noise, samples)
         .run(result, [samples, jacobian = config.log_jacobian()](const double* nll, const double* log_ratio, double) {
             double largest = -INFINITY, sum = 0.0;
