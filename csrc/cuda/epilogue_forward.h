@@ -34,7 +34,7 @@ __device__ __forceinline__ void finish_linear_act(const Forward& f, const float*
             if (c + i >= f.N) y.v[i] = slope.v[i] = 0.0f;
         }
         if (f.y) store_four(static_cast<T*>(f.y) + b * f.ld + c, y);
-        if (saves_slope(A) && f.slope) store_four(static_cast<T*>(f.slope) + b * f.ld + c, slope);
+        if (Is<A>::keeps_slope && f.slope) store_four(static_cast<T*>(f.slope) + b * f.ld + c, slope);
         if (f.floats)
 #pragma unroll
             for (int i = 0; i < 4; ++i)

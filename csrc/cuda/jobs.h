@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: MIT
 //
-// layer/gemm.h's three products as a GPU reads them: what a kernel is given, by value or in a table. Plain C++.
+// layer/gemm.h's three products as a GPU reads them: what a kernel is given, by value or in a table.
 //
 // Matrices are row-major. Those of our own have rows of a multiple of eight elements, zeros past the last column, so that
 // every 16-byte piece of a row is ours to read. One copy of the weights, (N, K) as outside, serves all three products:
 // shared memory turns what a product reads across. Elements of what products read are floats, or bfloat16 (uint16_t).
 #pragma once
+#include <cuda_runtime.h>
 #include <stdint.h>
 
 #include "../layer/gemm.h"
 
 namespace fusedvae::cuda {
 
-constexpr int64_t padded(int64_t n) { return (n + 7) / 8 * 8; }
+__host__ __device__ constexpr int64_t padded(int64_t n) { return (n + 7) / 8 * 8; }
 // Epilogues add a row's terms in pieces of 32 columns, whatever the tiles: a row's sum has the same bits in every batch.
 constexpr int kSegment = 32;
-constexpr int segments(int n) { return (n + kSegment - 1) / kSegment; }
+__host__ __device__ constexpr int segments(int n) { return (n + kSegment - 1) / kSegment; }
 
 // What a step needs beside its rows; an array of them, and where in it the running graph stands.
 struct Scalars {

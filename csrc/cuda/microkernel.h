@@ -170,9 +170,9 @@ struct Fma {
 // What tf32 and bfloat16 share: a warp's part of the tile in pieces of (16, 8).
 template <class S>
 struct Warps {
-    static constexpr int across = S::N / S::warp_n, down = S::warp_m / 16, right = S::warp_n / 8;
+    static constexpr int across = S::N / S::warp_n, pieces_m = S::warp_m / 16, pieces_n = S::warp_n / 8;
 
-    float sums[down][right][4] = {};
+    float sums[pieces_m][pieces_n][4] = {};
 
     static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x) % 32; }
     static __device__ __forceinline__ int first_row() {
@@ -185,9 +185,9 @@ struct Warps {
     __device__ __forceinline__ void unload(float* tile) const {
         const int g = lane() / 4, t = lane() % 4;
 #pragma unroll
-        for (int i = 0; i < down; ++i)
+        for (int i = 0; i < pieces_m; ++i)
 #pragma unroll
-            for (int j = 0; j < right; ++j) {
+            for (int j = 0; j < pieces_n; ++j) {
                 float* out = tile + (first_row() + 16 * i + g) * S::tile_ld + first_column() + 8 * j + 2 * t;
                 *reinterpret_cast<float2*>(out) = make_float2(sums[i][j][0], sums[i][j][1]);
                 *reinterpret_cast<float2*>(out + 8 * S::tile_ld) = make_float2(sums[i][j][2], sums[i][j][3]);
@@ -209,9 +209,9 @@ struct Tf32 : Warps<S> {
         const int g = Base::lane() / 4, t = Base::lane() % 4;
 #pragma unroll
         for (int k = 0; k < A::inner; k += 8) {
-            uint32_t left[Base::down][4], right[Base::right][2];
+            uint32_t left[Base::pieces_m][4], right[Base::pieces_n][2];
 #pragma unroll
-            for (int i = 0; i < Base::down; ++i) {
+            for (int i = 0; i < Base::pieces_m; ++i) {
                 const int m = Base::first_row() + 16 * i + g;
                 left[i][0] = load<A>(a, m, k + t);
                 left[i][1] = load<A>(a, m + 8, k + t);
@@ -219,15 +219,15 @@ struct Tf32 : Warps<S> {
                 left[i][3] = load<A>(a, m + 8, k + t + 4);
             }
 #pragma unroll
-            for (int j = 0; j < Base::right; ++j) {
+            for (int j = 0; j < Base::pieces_n; ++j) {
                 const int n = Base::first_column() + 8 * j + g;
                 right[j][0] = load<B>(b, n, k + t);
                 right[j][1] = load<B>(b, n, k + t + 4);
             }
 #pragma unroll
-            for (int i = 0; i < Base::down; ++i)
+            for (int i = 0; i < Base::pieces_m; ++i)
 #pragma unroll
-                for (int j = 0; j < Base::right; ++j) mma_tf32(Base::sums[i][j], left[i], right[j]);
+                for (int j = 0; j < Base::pieces_n; ++j) mma_tf32(Base::sums[i][j], left[i], right[j]);
         }
     }
 };
@@ -253,38 +253,38 @@ struct Bfloat16 : Warps<S> {
     __device__ __forceinline__ void accumulate(const uint16_t* a, const uint16_t* b) {
 #pragma unroll
         for (int k = 0; k < A::inner; k += 16) {
-            uint32_t left[Base::down][4], right[Base::right / 2][4];
+            uint32_t left[Base::pieces_m][4], right[Base::pieces_n / 2][4];
 #pragma unroll
-            for (int i = 0; i < Base::down; ++i) load<A, true>(left[i], a, Base::first_row() + 16 * i, k);
+            for (int i = 0; i < Base::pieces_m; ++i) load<A, true>(left[i], a, Base::first_row() + 16 * i, k);
 #pragma unroll
-            for (int j = 0; j < Base::right / 2; ++j) load<B, false>(right[j], b, Base::first_column() + 16 * j, k);
+            for (int j = 0; j < Base::pieces_n / 2; ++j) load<B, false>(right[j], b, Base::first_column() + 16 * j, k);
 #pragma unroll
-            for (int i = 0; i < Base::down; ++i)
+            for (int i = 0; i < Base::pieces_m; ++i)
 #pragma unroll
-                for (int j = 0; j < Base::right; ++j) mma_bf16(Base::sums[i][j], left[i], right[j / 2] + j % 2 * 2);
+                for (int j = 0; j < Base::pieces_n; ++j) mma_bf16(Base::sums[i][j], left[i], right[j / 2] + j % 2 * 2);
         }
     }
 };
 
 // ---- the loop ----------------------------------------------------------------------------------------------------------
 
-// Bytes of shared memory: the ring, or the scratch tile that takes its place, and two rows of floats for epilogues.
+// Shared memory: the ring, or the scratch tile that takes its place, and two rows of floats for epilogues.
 template <template <class> class Multiply, class S>
-constexpr size_t shared_bytes() {
+struct Shared {
     using T = typename Multiply<S>::Element;
-    using AlongA = Side<T, Walk::along, S::M, S::threads>;
-    using AcrossA = Side<T, Walk::across, S::M, S::threads>;
-    using AlongB = Side<T, Walk::along, S::N, S::threads>;
-    using AcrossB = Side<T, Walk::across, S::N, S::threads>;
-    constexpr size_t a = AlongA::size > AcrossA::size ? AlongA::size : AcrossA::size;
-    constexpr size_t b = AlongB::size > AcrossB::size ? AlongB::size : AcrossB::size;
-    constexpr size_t ring = S::stages * (a + b) * sizeof(T), tile = S::M * S::tile_ld * sizeof(float);
-    return (ring > tile ? ring : tile) + 2 * S::N * sizeof(float);
-}
-template <template <class> class Multiply, class S>
-__device__ __forceinline__ float* column_scratch() {
-    return reinterpret_cast<float*>(shared_memory<unsigned char>() + shared_bytes<Multiply, S>()) - 2 * S::N;
-}
+    template <Walk kWalk, int kOuter>
+    static constexpr int size = Side<T, kWalk, kOuter, S::threads>::size;
+    static constexpr size_t a =
+        size<Walk::along, S::M> > size<Walk::across, S::M> ? size<Walk::along, S::M> : size<Walk::across, S::M>;
+    static constexpr size_t b =
+        size<Walk::along, S::N> > size<Walk::across, S::N> ? size<Walk::along, S::N> : size<Walk::across, S::N>;
+    static constexpr size_t ring = S::stages * (a + b) * sizeof(T), tile = S::M * S::tile_ld * sizeof(float);
+    static constexpr size_t columns = ring > tile ? ring : tile, bytes = columns + 2 * S::N * sizeof(float);
+
+    static __device__ __forceinline__ float* column_scratch() {
+        return reinterpret_cast<float*>(shared_memory<unsigned char>() + columns);
+    }
+};
 
 // Leaves the product in the returned tile (M, tile_ld). visit(stage of A) sees every stage as it passes.
 template <template <class> class Multiply, class S, Walk kWalkA, Walk kWalkB, class T, class Visit>

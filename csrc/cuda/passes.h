@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(S::threads, S::blocks) forward_kernel(const Fo
         case Epilogue::bernoulli_nll:
             return bernoulli_nll<S, T>(f, target, tile, at);
         case Epilogue::gaussian_nll:
-            return gaussian_nll<S, T>(f, target, tile, at, column_scratch<Multiply, S>());
+            return gaussian_nll<S, T>(f, target, tile, at, Shared<Multiply, S>::column_scratch());
         case Epilogue::gaussian_element_nll:
             return gaussian_element_nll<S, T>(f, target, tile, at);
         default:
@@ -118,14 +118,14 @@ void launch_forward(const Forward& f, TileSize size, cudaStream_t stream) {
         // the head's epilogue also clears z's padding, which may be one unit wider than its own
         const int columns = f.epilogue == Epilogue::reparameterize_kl ? static_cast<int>(2 * f.ld_z) : f.N;
         launch("forward", forward_kernel<Multiply, S>, grid<S>(f.B, columns), dim3(S::threads),
-               shared_bytes<Multiply, S>(), stream, f);
+               Shared<Multiply, S>::bytes, stream, f);
     });
 }
 template <template <class> class Multiply>
 void launch_dgrad(const Dgrad& g, TileSize size, cudaStream_t stream) {
     with_shape(size, [&](auto shape) {
         using S = decltype(shape);
-        launch("dgrad", dgrad_kernel<Multiply, S>, grid<S>(g.B, g.K), dim3(S::threads), shared_bytes<Multiply, S>(),
+        launch("dgrad", dgrad_kernel<Multiply, S>, grid<S>(g.B, g.K), dim3(S::threads), Shared<Multiply, S>::bytes,
                stream, g);
     });
 }
@@ -135,7 +135,7 @@ void launch_wgrad(const Group& group, TileSize size, cudaStream_t stream) {
         using S = decltype(shape);
         launch("wgrad", wgrad_kernel<Multiply, S>,
                dim3(static_cast<unsigned>(group.tiles), static_cast<unsigned>(group.splits)), dim3(S::threads),
-               shared_bytes<Multiply, S>(), stream, group);
+               Shared<Multiply, S>::bytes, stream, group);
     });
 }
 

@@ -68,6 +68,7 @@ __device__ __forceinline__ const T* row_of(const Factor& f, const uint32_t* inde
 template <Activation A>
 struct Is {
     static constexpr Activation value = A;
+    static constexpr bool keeps_slope = saves_slope(A);
 };
 // Calls finish(Is<a>()).
 template <class Finish>

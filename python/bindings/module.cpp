@@ -87,6 +87,7 @@ PYBIND11_MODULE(_core, m) {
     py::register_exception_translator(&translate);
 
     bind_config(m);
+    bind_device(m);
     bind_model(m);
     bind_trainer(m);
     bind_kernels(m);

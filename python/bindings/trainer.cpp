@@ -40,6 +40,9 @@ void fit(BoundTrainer& self, const Rows& x, int64_t epochs, const Rows* validati
          uint32_t events) {
     const Exclusive exclusive(*self.training);
     const py::gil_scoped_release released;
+    const Model model = self.trainer.model();
+    wait_for(model, x);
+    if (validation) wait_for(model, *validation);
     self.trainer.fit(x.view, epochs, validation ? &validation->view : nullptr, guarded(callback), events);
 }
 
@@ -47,16 +50,20 @@ void fit(BoundTrainer& self, const Rows& x, int64_t epochs, const Rows* validati
 void fit_source(BoundTrainer& self, const py::function& source, int64_t epochs, const Rows* validation,
                 const py::function& callback, uint32_t events) {
     const Exclusive exclusive(*self.training);
+    const Model model = self.trainer.model();
     py::object batch;  // kept until the next one is asked for; given up under the GIL, which is held again at the end
     const Source next = [&](int64_t epoch, int64_t index, fvae_array& rows) {
         const py::gil_scoped_acquire acquired;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
         batch = source(epoch, index);
         if (batch.is_none()) return false;
-        rows = batch.cast<const Rows&>().view;
+        const Rows& given = batch.cast<const Rows&>();
+        wait_for(model, given);
+        rows = given.view;
         return true;
     };
     const py::gil_scoped_release released;
+    if (validation) wait_for(model, *validation);
     self.trainer.fit_source(next, epochs, validation ? &validation->view : nullptr, guarded(callback), events);
 }
 
@@ -101,16 +108,18 @@ py::tuple step(BoundTrainer& self, const Rows& batch, const std::optional<Floats
     {
         const Exclusive exclusive(*self.training);
         const py::gil_scoped_release released;
+        if (batch.view.on_device) wait_for(self.trainer.model(), batch);
         losses = self.trainer.step(batch.view, noise_data);
     }
     return losses_tuple(losses);
 }
 
 py::tuple evaluate(BoundTrainer& self, const Rows& x, uint64_t seed) {
-    const Trainer& trainer = self.idle();
+    Trainer& trainer = self.idle();
     fvae_losses losses;
     {
         const py::gil_scoped_release released;
+        if (x.view.on_device) wait_for(trainer.model(), x);
         losses = trainer.evaluate(x.view, seed);
     }
     return losses_tuple(losses);

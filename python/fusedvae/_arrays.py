@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, _frames
+from . import _core, _frames, _gpu
 
 _READ_IN_PLACE = frozenset("fdeB?")
 _CONVERTED = frozenset("bhHiIlLqQg")  # other integers to float32; long double to float64
@@ -22,7 +22,19 @@ _READABLE = "float32, float64, float16, uint8 or bool"
 
 
 def as_rows(x: Any, shape: Sequence[int], name: str = "x") -> _core.Rows:
-    """Rows of `x`, which has shape (n, *shape) or (n, D) with D the product of `shape`."""
+    """Rows of `x`, which has shape (n, *shape) or (n, D) with D the product of `shape`; on a GPU too, in place."""
+    return _gpu.rows(x, shape, name) if _gpu.is_there(x) else _host_rows(x, shape, name)
+
+
+def as_host_array(x: Any, shape: Sequence[int], name: str = "x") -> NDArray[Any]:
+    """Rows of `x` for what works on the host: a matrix (n, D) of a type that the engine reads."""
+    if _gpu.is_there(x):
+        raise TypeError(f"{name} is in a GPU's memory, and this works on the host: pass a copy there, as {name}.cpu()")
+    array: NDArray[Any] = _host_rows(x, shape, name).array
+    return array
+
+
+def _host_rows(x: Any, shape: Sequence[int], name: str) -> _core.Rows:
     array = _as_ndarray(x, name)
     mapped = _is_memory_mapped(array)
     matrix = _as_matrix(array, tuple(shape), name, mapped)

@@ -41,7 +41,7 @@ def init_variance(model: Model, x: Any, seed: int = 0) -> float:
     likelihood = model.config.likelihood
     if not isinstance(likelihood, Gaussian) or likelihood.variance == "fixed":
         raise ValueError('the model learns no variance; give it likelihood=Gaussian("feature") or Gaussian("element")')
-    rows = _arrays.as_rows(x, model.config.input_shape).array
+    rows = _arrays.as_host_array(x, model.config.input_shape)
     if len(rows) > ROWS:
         rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), ROWS, replace=False))]
     values = encoded(rows, model.config)

@@ -117,7 +117,7 @@ def render(
     """
     jinja2 = require("jinja2", "report", "writing a report")
     trained = history is not None and len(history["epoch"]) > 0
-    rows = None if x is None else _arrays.as_rows(x, model.config.input_shape).array
+    rows = None if x is None else _arrays.as_host_array(x, model.config.input_shape)
     if rows is not None:
         names = None if labels is None else as_labels(labels, len(rows))
         chosen = np.unique(np.linspace(0, len(rows) - 1, ROWS).round().astype(int))

@@ -58,7 +58,7 @@ class Sampler:
         """
         from .mixture import Mixture
 
-        mu, logvar = self.model.encode(x)
+        mu, logvar = map(np.asarray, self.model.encode(x))
         noise = _core.sample_latent(self._seed, 0, len(mu), mu.shape[1], 1.0)
         self.mixture = Mixture.fit(mu + np.exp(0.5 * logvar) * noise, components, self._seed)
         return self
@@ -165,7 +165,7 @@ class Sampler:
 
         config = self.model.config
         named = {"samples": samples, "x": x} | ({} if held_out is None else {"held_out": held_out})
-        rows = {name: _arrays.as_rows(values, config.input_shape, name).array for name, values in named.items()}
+        rows = {name: _arrays.as_host_array(values, config.input_shape, name) for name, values in named.items()}
 
         def as_doubles(values: Any) -> Any:
             return encoded(values, config)
@@ -173,7 +173,7 @@ class Sampler:
         index, distance = nearest(encoded(rows["samples"], config, "samples"), rows["x"], as_doubles)
         if held_out is None:
             return Neighbours(index, distance)
-        seen = self.model.reconstruct(held_out).reshape(len(rows["held_out"]), -1)
+        seen = self.model.reconstruct(rows["held_out"]).reshape(len(rows["held_out"]), -1)
         return Neighbours(index, distance, nearest(as_doubles(seen), rows["x"], as_doubles)[1])
 
     def _fitted(self) -> Mixture:

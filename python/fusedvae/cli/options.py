@@ -31,6 +31,13 @@ def add_threads(parser: Any) -> None:
     parser.add_argument("--threads", type=count, metavar="N", help="default: the cores that this process may use")
 
 
+def add_device(parser: Any) -> None:
+    """--device."""
+    parser.add_argument(
+        "--device", default="cpu", metavar="D", help="where to compute: cpu, cuda, cuda:1 (default %(default)s)"
+    )
+
+
 def use_threads(options: argparse.Namespace) -> None:
     """Obeys --threads."""
     if options.threads is not None:
@@ -71,6 +78,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", type=count, default=128, metavar="B", help="default %(default)s")
     group.add_argument("--learning-rate", type=float, default=1e-3, metavar="R", help="default %(default)s")
     add_threads(group)
+    add_device(group)
     group.add_argument("--seed", type=int, default=0, help="of parameters, split, shuffle and noise (default 0)")
     group.add_argument("--quiet", action="store_true", help="no progress on stderr")
     add_json(group)

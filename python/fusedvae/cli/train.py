@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
         "--precision",
         choices=PRECISIONS,
         default="float32",
-        help="of products: auto is bfloat16 where the processor gains by it (default %(default)s)",
+        help="of products: auto is bfloat16 where the processor gains by it, tf32 is for GPUs (default %(default)s)",
     )
     group.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adam", help="default %(default)s")
     group.add_argument("--lr-find", action="store_true", help="first look for a learning rate, then train at it")
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     if options.early_stopping and data.test is None:
         raise ValueError("--early-stopping watches held-out rows: give a --test-fraction above 0")
     if options.resume:
-        trainer = fv.Trainer.resume(options.checkpoint)
+        trainer = fv.Trainer.resume(options.checkpoint, device=options.device)
         epochs = max(0, (options.epochs or demo.recipe(data, options.batch_size).epochs) - trainer.epoch)
     else:
         trainer, epochs = _new(options, data, columns)
@@ -142,7 +142,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _new(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None) -> tuple[fv.Trainer, int]:
     config, epochs = configure(options, data, columns)
-    model = fv.Model(config, seed=options.seed)
+    model = fv.Model(config, seed=options.seed, device=options.device)
     if isinstance(config.likelihood, fv.Gaussian) and config.likelihood.variance != "fixed":
         with contextlib.suppress(ValueError):  # of bad rows, which fit names more exactly
             fv.init_variance(model, data.train, options.seed)  # so that the code pays from the start: no collapse
