@@ -133,7 +133,12 @@ def test_a_thread_that_only_waits_hears_control_c(x):
     together = trainers(2)
     main = threading.get_ident()
 
+    begun = threading.Barrier(2)  # the other thread must have taken its trainer before the caller's is over
+
     class Waits(fv.Callback):
+        def on_train_begin(self, trainer, progress):
+            begun.wait()
+
         def on_epoch_end(self, trainer, progress):
             if threading.get_ident() == main:
                 return True  # the caller's training is over; it waits for the other one
