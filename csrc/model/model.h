@@ -106,6 +106,7 @@ struct Model {
 class HostRows {
   public:
     HostRows(const Model& model, const Rows& rows);
+    HostRows(const HostRows&) = delete;
     const Rows& rows() const { return rows_; }
 
   private:
