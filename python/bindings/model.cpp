@@ -275,9 +275,13 @@ BoundModel::BoundModel(Model m, std::shared_ptr<Training> shared) : model(std::m
 void bind_model(py::module_& m) {
     py::class_<Rows>(m, "Rows")
         .def(py::init<py::array, bool>(), py::arg("array"), py::arg("streamed") = false)
-        .def(py::init<uintptr_t, std::string, int64_t, int64_t, std::optional<uintptr_t>, py::object>(),
-             py::arg("address"), py::arg("typestr"), py::arg("n"), py::arg("columns"), py::arg("stream"),
-             py::arg("keeper"))
+        .def_static(
+            "on_gpu",
+            [](uintptr_t address, const std::string& typestr, int64_t n, int64_t columns,
+               std::optional<uintptr_t> stream,
+               py::object keeper) { return Rows(address, typestr, n, columns, stream, std::move(keeper)); },
+            py::arg("address"), py::arg("typestr"), py::arg("n"), py::arg("columns"), py::arg("stream"),
+            py::arg("keeper"))
         .def_property_readonly("count", [](const Rows& rows) { return rows.view.rows; })
         .def_property_readonly("on_device", [](const Rows& rows) { return rows.view.on_device != 0; })
         .def_readonly("array", &Rows::array);

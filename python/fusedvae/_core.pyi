@@ -2,7 +2,7 @@
 """The compiled module, as python/bindings defines it; tests/python/test_package.py holds the two together."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,12 +67,9 @@ class TrainerOptions:
     def __init__(self) -> None: ...
 
 class Rows:
-    @overload
     def __init__(self, array: NDArray[Any], streamed: bool = False) -> None: ...
-    @overload
-    def __init__(
-        self, address: int, typestr: str, n: int, columns: int, stream: int | None, keeper: object
-    ) -> None: ...
+    @staticmethod
+    def on_gpu(address: int, typestr: str, n: int, columns: int, stream: int | None, keeper: object) -> Rows: ...
     @property
     def count(self) -> int: ...
     @property

@@ -135,7 +135,7 @@ def rows(x: Any, shape: Sequence[int], name: str) -> _core.Rows:
         dense *= extent
     if address % item:
         raise ValueError(f"{name} is not aligned to its {item}-byte values; pass a copy")
-    return _core.Rows(address, typestr, extents[0], width, stream, keeper)
+    return _core.Rows.on_gpu(address, typestr, extents[0], width, stream, keeper)
 
 
 def _opened(x: Any, name: str) -> tuple[int, tuple[int, ...], tuple[int, ...] | None, str, int | None, Any]:
