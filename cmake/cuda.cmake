@@ -21,10 +21,8 @@ else()
 
   file(GLOB cuda_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/csrc/cuda/*.cu")
   add_library(fusedvae_device OBJECT ${cuda_sources})
-  # As on the CPU, a * b + c is contracted only where the code says fma. constexpr functions are the host's and device's.
-  target_compile_options(
-    fusedvae_device PRIVATE --fmad=false --expt-relaxed-constexpr "-Xcompiler=-ffp-contract=off,-Wall"
-  )
+  # As on the CPU, a * b + c is contracted only where the code says fma.
+  target_compile_options(fusedvae_device PRIVATE --fmad=false "-Xcompiler=-ffp-contract=off,-Wall")
   set(device_libraries CUDA::cudart_static)
   target_link_libraries(fusedvae_device INTERFACE ${device_libraries})
 endif()
