@@ -11,7 +11,7 @@ step_lint() {
     ruff check .
     ruff format --check .
     mypy
-    git ls-files -z '*.h' '*.hpp' '*.c' '*.cpp' | xargs -0 clang-format --dry-run -Werror
+    git ls-files -z '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' | xargs -0 clang-format --dry-run -Werror
     git ls-files -z '*CMakeLists.txt' '*.cmake' | xargs -0 cmake-format --check
 }
 
