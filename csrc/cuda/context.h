@@ -10,6 +10,7 @@
 
 #include "../backend/device.h"
 #include "error.h"
+#include "kernels.h"
 
 namespace fusedvae::cuda {
 
@@ -35,7 +36,7 @@ class Context : public Device, public std::enable_shared_from_this<Context> {
     // Of the calling thread; every entry from outside says so first.
     void use() const { check(cudaSetDevice(index_), "cudaSetDevice"); }
     cudaStream_t stream() const { return stream_; }
-    int multiprocessors() const { return multiprocessors_; }
+    const Chip& chip() const { return chip_; }
     // What is launched on the side stream between the two runs beside what the main stream gets meanwhile.
     cudaStream_t fork();
     void join();
@@ -45,7 +46,8 @@ class Context : public Device, public std::enable_shared_from_this<Context> {
   private:
     const int index_;
     const std::string name_;
-    const int capability_, multiprocessors_;
+    const int capability_;
+    const Chip chip_;
     const int64_t bytes_;
     cudaStream_t stream_ = nullptr, side_ = nullptr;
     cudaEvent_t forked_ = nullptr, joined_ = nullptr;

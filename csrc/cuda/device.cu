@@ -16,6 +16,8 @@ namespace {
 
 thread_local const char* last_launched = nullptr;
 
+constexpr size_t kLargestBlock = 112 * 1024;  // of shared memory, a large tile's (microkernel.h)
+
 std::string size_text(int64_t bytes) {
     char text[32];
     const double size = static_cast<double>(bytes);
@@ -82,7 +84,7 @@ Context::Context(int index, const cudaDeviceProp& properties)
     : index_(index),
       name_(properties.name),
       capability_(properties.major * 10 + properties.minor),
-      multiprocessors_(properties.multiProcessorCount),
+      chip_{properties.multiProcessorCount, properties.sharedMemPerBlockOptin >= kLargestBlock},
       bytes_(static_cast<int64_t>(properties.totalGlobalMem)) {
     use();
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
@@ -163,7 +165,8 @@ int64_t Context::find_bad(const Rows& rows) {
     use();
     constexpr int kThreads = 256;
     const int64_t values = rows.count * rows.columns;
-    const int blocks = static_cast<int>(std::min<int64_t>(4 * multiprocessors_, (values + kThreads - 1) / kThreads));
+    const int blocks =
+        static_cast<int>(std::min<int64_t>(4 * chip_.multiprocessors, (values + kThreads - 1) / kThreads));
     Buffer<int64_t> first(shared_from_this(), int64_t{blocks} * kThreads, "a check of the data");
     launch("find_bad", find_bad_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream_, rows.data,
            rows.type, rows.stride, rows.count, rows.columns, rows.factor, rows.low, rows.high, first.data());

@@ -26,15 +26,20 @@ constexpr int64_t tiles(TileSize size, int64_t rows, int64_t columns) {
     const int64_t side = side_of(size);
     return ((rows + side - 1) / side) * ((columns + side - 1) / side);
 }
+// What a choice of tiles depends on. A large tile's ring takes 110 kB of shared memory, which compute capability 8.6 and 8.9
+// do not have.
+struct Chip {
+    int multiprocessors;
+    bool fits_large;
+};
 // The largest tiles that still give every multiprocessor one; a layer too small for that is spread as widely as it goes.
 template <class Count>
-TileSize choose(int multiprocessors, Count count) {
-    for (const TileSize size : {TileSize::large, TileSize::medium})
-        if (count(size) >= multiprocessors) return size;
-    return TileSize::small;
+TileSize choose(const Chip& chip, Count count) {
+    if (chip.fits_large && count(TileSize::large) >= chip.multiprocessors) return TileSize::large;
+    return count(TileSize::medium) >= chip.multiprocessors ? TileSize::medium : TileSize::small;
 }
-inline TileSize choose(int multiprocessors, int64_t rows, int64_t columns) {
-    return choose(multiprocessors, [=](TileSize size) { return tiles(size, rows, columns); });
+inline TileSize choose(const Chip& chip, int64_t rows, int64_t columns) {
+    return choose(chip, [=](TileSize size) { return tiles(size, rows, columns); });
 }
 
 }  // namespace fusedvae::cuda

@@ -94,7 +94,8 @@ void Pass::bind(const Batch& batch, const Clock& clock, const Goal* goal, Losses
 }
 
 void Pass::bind_forward(const Batch& batch) {
-    const int last = static_cast<int>(network_.layers.size()) - 1, sms = context_->multiprocessors();
+    const int last = static_cast<int>(network_.layers.size()) - 1;
+    const Chip& chip = context_->chip();
     const bool in_place = reads_in_place(batch.source, network_.D);
     const int64_t ld = padded(network_.D);
     const Factor target = in_place ? Factor{batch.source.data, batch.source.stride / 4, batch.source.index, 1, 0}
@@ -139,12 +140,13 @@ void Pass::bind_forward(const Batch& batch) {
             f.partial = nll_.data();
         }
         forward_[z(l)] = f;
-        forward_size_[z(l)] = choose(sms, B_, layer.N);
+        forward_size_[z(l)] = choose(chip, B_, layer.N);
     }
 }
 
 void Pass::bind_backward(const Batch& batch, const Goal& goal) {
-    const int last = static_cast<int>(network_.layers.size()) - 1, sms = context_->multiprocessors();
+    const int last = static_cast<int>(network_.layers.size()) - 1;
+    const Chip& chip = context_->chip();
     std::vector<Wgrad> table(results_.size());
     for (int l = 0; l <= last; ++l) {
         const Layer& layer = network_.layers[z(l)];
@@ -187,7 +189,7 @@ void Pass::bind_backward(const Batch& batch, const Goal& goal) {
             g.saved = saves_slope(g.activation) ? from.slope.data() : from.y.data();
         }
         dgrad_[z(l)] = g;
-        dgrad_size_[z(l)] = choose(sms, B_, layer.K);
+        dgrad_size_[z(l)] = choose(chip, B_, layer.K);
     }
 
     const auto count = [&](TileSize size) {
@@ -195,7 +197,7 @@ void Pass::bind_backward(const Batch& batch, const Goal& goal) {
         for (const Layer& layer : network_.layers) sum += tiles(size, layer.N, layer.K);
         return sum;
     };
-    group_size_ = choose(sms, count);
+    group_size_ = choose(chip, count);
     group_.clock = loss_.clock;
     group_.tiles = 0;
     for (Wgrad& g : table) {
@@ -204,7 +206,7 @@ void Pass::bind_backward(const Batch& batch, const Goal& goal) {
         group_.tiles += static_cast<int>(tiles(group_size_, g.N, g.K));
     }
     // Few tiles and a long batch: pieces of at least 1024 rows, added afterwards in their order.
-    const int64_t pieces = std::min<int64_t>({sms / std::max(group_.tiles, 1), B_ / 1024, 64});
+    const int64_t pieces = std::min<int64_t>({chip.multiprocessors / std::max(group_.tiles, 1), B_ / 1024, 64});
     group_.splits = static_cast<int>(std::max<int64_t>(pieces, 1));
     group_.rows_per_split = (B_ + group_.splits - 1) / group_.splits;
     const bool stores = goal.keep || goal.clip_norm > 0.0 || group_.splits > 1;

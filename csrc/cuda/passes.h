@@ -80,6 +80,7 @@ __global__ void __launch_bounds__(S::threads, S::blocks) wgrad_kernel(const Grou
     const int first = split * group.rows_per_split;
     const int last = g.B - first < group.rows_per_split ? g.B : first + group.rows_per_split;
 
+    if (group.epilogue != Epilogue::store) prefetch_weights<S>(group.flat, g, n0, k0);
     float sum = 0.0f, squares = 0.0f;
     const bool sums = k0 == 0 && static_cast<int>(threadIdx.x) < S::M;
     const float* tile = multiply<Multiply, S, Walk::across, Walk::across>(
@@ -110,6 +111,8 @@ void with_shape(TileSize size, Run run) {
     if (size == TileSize::medium) return run(Medium());
     run(Large());
 }
+
+static_assert(Shared<Fma, Large>::bytes <= 112 * 1024 && Shared<Bfloat16, Large>::bytes <= 112 * 1024, "device.cu");
 
 template <template <class> class Multiply>
 void launch_forward(const Forward& f, TileSize size, cudaStream_t stream) {

@@ -32,6 +32,11 @@ __device__ __forceinline__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(N));
 }
 
+// Brings a line of 128 bytes into the second-level cache.
+__device__ __forceinline__ void prefetch_line(const void* global) {
+    asm volatile("prefetch.global.L2 [%0];\n" ::"l"(global));
+}
+
 // Nearest with 11 significant bits, ties away from zero.
 __device__ __forceinline__ uint32_t to_tf32(float x) {
     uint32_t bits;

@@ -114,18 +114,16 @@ void StepOnDevice::hold(const Rows& x) {
     held_ = false;
     floats_ = Buffer<float>();
     bytes_of_x_ = Buffer<unsigned char>();
+    if (x.on_device && !x.table) {  // read where they lie
+        source_ = model_.source(x, 0, x.count, staged_);
+        held_ = true;
+        return;
+    }
     const int64_t width = x.width, ld = padded(width);
     const bool narrow = !x.table && (x.type == RowType::uint8 || x.type == RowType::boolean);
-    if (x.on_device && !x.table) {
-        source_ = model_.source(x, 0, x.count, staged_);
-        if (narrow || reads_in_place(source_, model_.network().D)) {
-            held_ = true;
-            return;
-        }
-    }
-    // A tenth is left to the batch's own buffers and to others.
+    // A tenth is left to the batch's own buffers and to others. A table's rows on the device do not come back to be streamed.
     const int64_t wanted = narrow ? x.count * width : x.count * ld * static_cast<int64_t>(sizeof(float));
-    if (x.streamed || wanted > context_->free_bytes() / 10 * 9) return;
+    if (x.streamed || (!x.on_device && wanted > context_->free_bytes() / 10 * 9)) return;
     const char* what = "the data set";
     if (narrow) {
         bytes_of_x_ = Buffer<unsigned char>(context_, x.count * width, what);
@@ -135,16 +133,16 @@ void StepOnDevice::hold(const Rows& x) {
     } else {
         floats_ = Buffer<float>(context_, x.count * ld, what);
         const int64_t rows = std::max<int64_t>(1, std::min(x.count, kChunkFloats / ld));
-        std::vector<float> chunk(x.on_device ? 0 : z(rows * ld));
+        std::vector<float> chunk(z(rows * ld));
         for (int64_t first = 0; first < x.count; first += rows) {
             const int64_t n = std::min(rows, x.count - first);
-            if (x.on_device) {
+            if (x.on_device) {  // through the host and back
                 const Source part = model_.source(x, first, n, staged_);
                 read_rows(part, n, model_.network().D, floats_.data() + first * ld, ld, nullptr, 0, context_->stream());
-            } else {
-                stage_rows(x, nullptr, first, n, chunk.data());
-                floats_.upload(chunk.data(), n * ld, first * ld);
+                continue;
             }
+            stage_rows(x, nullptr, first, n, chunk.data());
+            floats_.upload(chunk.data(), n * ld, first * ld);
         }
         source_ = {
             floats_.data(), RowType::float32, ld * static_cast<int64_t>(sizeof(float)), 1, 1.0f, nullptr, {}, true};
@@ -271,10 +269,7 @@ int64_t StepOnDevice::run_streamed(int64_t first_batch, int64_t count, fvae_loss
         const uint32_t* index = host_order_.data() + (first_batch + given) * options_.batch_size;
         const float* x;
         try {
-            x = streamed_->next(rows * ld, [&](float* host) {
-                if (!x_->on_device) return stage_rows(*x_, index, 0, rows, host);
-                throw std::logic_error("rows on the device that do not fit it twice cannot be streamed");
-            });
+            x = streamed_->next(rows * ld, [&](float* host) { stage_rows(*x_, index, 0, rows, host); });
         } catch (
             const std::invalid_argument&) {  // a bad row: the steps before it stand, and the next run meets it first
             if (given == 0) throw;
@@ -333,23 +328,30 @@ fvae_losses StepOnDevice::evaluate(const Rows& rows, uint64_t seed, double beta)
     const std::lock_guard lock(model_.mutex());
     context_->use();
     if (!scoring_) scoring_.emplace(model_, Precision::float32, options_.free_bits);
-    const int64_t size = std::min<int64_t>(rows.count, options_.batch_size);
+    const int64_t size = std::min<int64_t>(rows.count, options_.batch_size), batches = (rows.count + size - 1) / size;
+    const std::vector<Scalars> scalars(z(std::min(batches, kMostSteps)), Scalars{{}, {}, beta, 0.0f, 0});
+    const Progress start{0, 0};
+    scalars_.upload(scalars.data(), static_cast<int64_t>(scalars.size()));
+    progress_.upload(&start, 1);
     fvae_losses sum{0.0, 0.0, 0.0};
-    for (int64_t first = 0; first < rows.count; first += size) {
-        const int B = static_cast<int>(std::min(size, rows.count - first));
-        const Scalars all{{}, {}, beta, 0.0f, 0};
-        const Progress start{0, 0};
-        scalars_.upload(&all, 1);
-        progress_.upload(&start, 1);
-        const Noise noise{nullptr, 0, make_stream(seed, 0, kEvaluate), static_cast<uint32_t>(first)};
-        scoring_->bind({model_.source(rows, first, B, staged_), B, noise, false}, clock(), nullptr, losses_.data());
-        scoring_->enqueue(0);
-        Losses one;
-        losses_.download(&one, 1);
-        const double weight = static_cast<double>(B) / static_cast<double>(rows.count);
-        sum.loss += one.loss * weight;
-        sum.reconstruction += one.reconstruction * weight;
-        sum.kl += one.kl * weight;
+    for (int64_t batch = 0, n; batch < batches; batch += n) {
+        n = std::min(kMostSteps, batches - batch);
+        const auto rows_of = [&](int64_t i) { return std::min(size, rows.count - (batch + i) * size); };
+        for (int64_t i = 0; i < n; ++i) {
+            const int64_t first = (batch + i) * size;
+            const Noise noise{nullptr, 0, make_stream(seed, 0, kEvaluate), static_cast<uint32_t>(first)};
+            const Source source = model_.source(rows, first, rows_of(i), staged_);
+            scoring_->bind({source, static_cast<int>(rows_of(i)), noise, false}, clock(), nullptr, losses_.data());
+            scoring_->enqueue(static_cast<int>(i));
+        }
+        std::vector<Losses> all(z(n));
+        losses_.download(all.data(), n);
+        for (int64_t i = 0; i < n; ++i) {
+            const double weight = static_cast<double>(rows_of(i)) / static_cast<double>(rows.count);
+            sum.loss += all[z(i)].loss * weight;
+            sum.reconstruction += all[z(i)].reconstruction * weight;
+            sum.kl += all[z(i)].kl * weight;
+        }
     }
     return sum;
 }

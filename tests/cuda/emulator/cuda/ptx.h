@@ -26,6 +26,8 @@ inline float round_towards_zero(double x) {
 inline float tf32_value(uint32_t bits) { return __uint_as_float(bits & 0xffffe000u); }  // 10 bits of fraction
 inline float bf16_value(uint32_t pair, int half) { return __uint_as_float((half ? pair >> 16 : pair) << 16); }
 
+inline void prefetch_line(const void*) {}
+
 struct MmaLane {
     float* d;
     const uint32_t *a, *b;
