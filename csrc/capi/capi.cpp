@@ -33,10 +33,13 @@ Detector detector_of(const Model& model, const fvae_detector* given) {
     return Detector::from_c(read_struct(given, fvae_detector_default(), "detector"), model.network.Z);
 }
 
-Device& gpu_of(const fvae_model* model) {
+// Runs body(device) while nobody changes the model.
+template <class Body>
+void with_gpu_of(const fvae_model* model, Body body) {
     require(model, "model");
+    const std::shared_lock lock(model->model->mutex);
     if (!model->model->place()) throw std::invalid_argument("the model is on the CPU, which has no streams");
-    return model->model->place()->device();
+    body(model->model->place()->device());
 }
 
 const double* data_of(const std::vector<double>& values) { return values.empty() ? nullptr : values.data(); }
@@ -168,13 +171,13 @@ fvae_status fvae_model_to(fvae_model* model, const char* device) {
 const char* fvae_model_device(const fvae_model* model) { return model ? model->model->device() : "cpu"; }
 
 fvae_status fvae_model_wait_for(const fvae_model* model, void* stream) {
-    return guarded([&] { gpu_of(model).wait_for(stream); });
+    return guarded([&] { with_gpu_of(model, [&](Device& gpu) { gpu.wait_for(stream); }); });
 }
 fvae_status fvae_model_release_to(const fvae_model* model, void* stream) {
-    return guarded([&] { gpu_of(model).release_to(stream); });
+    return guarded([&] { with_gpu_of(model, [&](Device& gpu) { gpu.release_to(stream); }); });
 }
 fvae_status fvae_model_synchronize(const fvae_model* model) {
-    return guarded([&] { gpu_of(model).synchronize(); });
+    return guarded([&] { with_gpu_of(model, [&](Device& gpu) { gpu.synchronize(); }); });
 }
 
 fvae_status fvae_model_config(const fvae_model* model, fvae_config* config) {

@@ -73,9 +73,9 @@ double Model::surprise(const float* x, const float* parameters, int d) const {
 void Model::contributions(const fvae_array& x, double* result) const {
     const Rows given_rows(x, config, "x");
     check(given_rows, default_threads());
+    const std::shared_lock lock(mutex);
     const HostRows here(*this, given_rows);
     const Rows& rows = here.rows();
-    const std::shared_lock lock(mutex);
     host();
     const int D = network.D;
     const int64_t R = config.width(), ld = Matrix::leading_dimension(inference.parameters.stored);

@@ -129,8 +129,8 @@ void Model::encode(const fvae_array& x, float* mu, float* logvar) const {
 void Model::decode(const float* z, int64_t n, float* mean) const {
     Rows rows = codes_of(*this, z, n);
     rows.on_device = place() && is_there(z);
-    check_codes(rows);
     const std::shared_lock lock(mutex);
+    check_codes(rows);
     if (place()) return means_on_device(true, rows, mean);
     on_threads(*this, rows, network.flops_per_row() * static_cast<double>(n) / 2,
                [&](Pass& pass, Range range) { decode_rows(pass, rows, range, config.width(), mean); });

@@ -42,7 +42,10 @@ void Model::set(const Parameter& p, const float* values) {
 void Model::init_output_bias(const fvae_array& x) {
     const Rows given(x, config, "x");
     check(given, 1);
-    const HostRows here(*this, given);
+    const HostRows here = [&] {
+        const std::shared_lock lock(mutex);
+        return HostRows(*this, given);
+    }();
     const Rows& rows = here.rows();
     std::vector<double> mean(static_cast<size_t>(network.D), 0.0);
     std::vector<float> scratch(mean.size());

@@ -102,10 +102,11 @@ struct Model {
     double surprise(const float* x, const float* parameters, int d) const;
 };
 
-// Rows where the host can read them: themselves, or copied from the model's GPU.
+// Rows where the host can read them: themselves, or copied from the model's GPU, for who holds the model's lock.
 class HostRows {
   public:
     HostRows(const Model& model, const Rows& rows);
+    HostRows(const HostRows&) = delete;
     const Rows& rows() const { return rows_; }
 
   private:

@@ -117,6 +117,7 @@ void Model::check(const Rows& rows, int threads) const {
         throw std::invalid_argument(rows.what() + (where < 0 ? " is not memory of a GPU" : " is in a GPU's memory") +
                                     "; the model is on " + device() + ": move one of them to the other's place");
     }
+    const std::shared_lock lock(mutex);  // a training step's work is not to be mixed with ours
     const int64_t bad = on_device_->device().find_bad(rows);
     std::vector<float> converted(static_cast<size_t>(rows.width));
     if (bad >= 0) HostRows(*this, rows.part(bad / rows.columns, 1)).rows().check_row(backend, 0, converted.data());
@@ -125,6 +126,7 @@ void Model::check(const Rows& rows, int threads) const {
 uint64_t Model::fingerprint(const Rows& rows) const {
     if (!rows.on_device) return rows.fingerprint([&](int64_t i) { return rows.row(i); });
     std::vector<unsigned char> one(static_cast<size_t>(rows.stride));
+    const std::shared_lock lock(mutex);
     return rows.fingerprint([&](int64_t i) {
         on_device_->device().download(one.data(), rows.row(i), one.size());
         return one.data();

@@ -259,9 +259,9 @@ class Trainer:
         return PRECISIONS[self._core.options().precision]
 
     def memory(self) -> dict[str, int]:
-        """Bytes that the trainer holds, by what they hold: "parameters", "moments", "workspace", ..., "device" (a GPU's).
+        """Bytes that the trainer holds, by what they hold: "parameters", "moments", "workspace", ...
 
-        The data is read where it lies and is not among them.
+        "device" are a GPU's. The data is read where it lies and is not among them.
         """
         return self._core.memory()
 

@@ -5,17 +5,20 @@ Without either only the sentences are tested that say so.
 """
 
 import copy
+import json
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fusedvae as fv
 import numpy as np
 import pytest
 from fusedvae import _core
+from fusedvae.cli import main
 
 GPU = len(fv.available_devices()) > 1
 EMULATED = GPU and _core.device_properties("cuda")["name"] == "Emulated GPU"
@@ -27,8 +30,8 @@ EPSILON = float(np.finfo(np.float32).eps)
 def close(a: Any, b: Any, terms: int) -> None:
     """Sums of `terms` float32 products each, made in two orders.
 
-    Each sum's error is at most terms * eps of its terms' sum (Higham 2002, section 3.1), here of order one or the result;
-    through the few layers of these networks errors grow by less than the factor 8.
+    Each sum's error is at most terms * eps of its terms' sum (Higham 2002, section 3.1), here of order one or the
+    result; through the few layers of these networks errors grow by less than the factor 8.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     np.testing.assert_allclose(a, b, rtol=8 * terms * EPSILON, atol=8 * terms * EPSILON)
@@ -38,6 +41,14 @@ def close(a: Any, b: Any, terms: int) -> None:
 def pair(make_model: Callable[..., fv.Model], likelihood: Any) -> tuple[fv.Model, fv.Model]:
     """The same model on the CPU and on the GPU."""
     return make_model(likelihood=likelihood), make_model(likelihood=likelihood).to("cuda")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A CSV file of 40 rows and 3 columns."""
+    rows = np.random.default_rng(4).standard_normal((40, 3)) * [1.0, 2.0, 0.5]
+    np.savetxt(tmp_path / "table.csv", rows, delimiter=",", header="a,b,c", comments="")
+    return tmp_path / "table.csv"
 
 
 class Foreign:
@@ -66,10 +77,18 @@ def test_without_a_gpu_each_way_there_says_why(make_model, tmp_path, x):
         lambda: fv.DeviceArray(x),
     ]
     for way in ways:
-        with pytest.raises(RuntimeError, match="built without CUDA.*cpu|NVIDIA driver"):
+        with pytest.raises(RuntimeError, match=r"built without CUDA.*cpu|NVIDIA driver"):
             way()
     assert model.device == "cpu"
     assert model.encode(x)[0].shape == (90, 3)
+
+
+@pytest.mark.skipif(GPU, reason="a GPU can be used here")
+def test_the_command_line_says_why(table, capsys):
+    assert main(["info"]) == 0
+    assert "cuda         this fusedvae is built without CUDA" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["train", str(table), "--out", str(table.with_name("m.safetensors")), "--device", "cuda"]) == 1
+    assert "built without CUDA" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(GPU, reason="a GPU can be used here")
@@ -311,6 +330,27 @@ def test_a_checkpoint_in_a_gpus_precision_says_where_it_can_go_on(tmp_path, make
     resumed.fit(x, epochs=1)
 
 
+@needs_gpu
+def test_estimators_and_the_command_line(table, capsys):
+    pytest.importorskip("sklearn")
+    rows = np.loadtxt(table, delimiter=",", skiprows=1)
+    small = {"latent": 2, "hidden": 8, "epochs": 2, "device": "cuda"}
+    vae = fv.VAE(**small).fit(rows)
+    assert vae.model_.device == "cuda:0"
+    assert vae.transform(rows).shape == (40, 2)
+    there, here = (fv.AnomalyDetector(**{**small, "device": device}).fit(rows) for device in ("cuda", "cpu"))
+    np.testing.assert_allclose(there.score_samples(rows), here.score_samples(rows), rtol=1e-3)
+
+    model = str(table.with_name("m.safetensors"))
+    options = ["--hidden", "8", "--latent", "2", "--epochs", "1", "--quiet"]
+    assert main(["train", str(table), "--out", model, "--device", "cuda", "--precision", "tf32", *options]) == 0
+    assert main(["score", model, str(table), "--device", "cuda", "--out", str(table.with_name("s.csv"))]) == 0
+    assert main(["sample", model, "--device", "cuda", "--n", "3", "--out", str(table.with_name("x.npy"))]) == 0
+    capsys.readouterr()
+    assert main(["info", "--json"]) == 0
+    assert "cuda:0" in json.loads(capsys.readouterr().out)["gpus"]
+
+
 # ---- one set of parameters -------------------------------------------------------------------------------------------
 
 
@@ -477,6 +517,14 @@ def test_a_gpu_that_is_not_there(make_model):
         make_model().to("cuda:77")
 
 
+def leave(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the emulated GPU have so many bytes beside those in use."""
+    monkeypatch.delenv("FUSEDVAE_EMULATED_GPU", raising=False)
+    now = _core.device_properties("cuda")
+    used = now["total_bytes"] - now["free_bytes"]
+    monkeypatch.setenv("FUSEDVAE_EMULATED_GPU", f"memory={used + free}")
+
+
 @needs_emulator
 @pytest.mark.parametrize(
     ("setting", "words"),
@@ -509,15 +557,30 @@ def test_a_full_gpu_says_what_was_wanted_and_leaves_everything_usable(make_model
     trainer.fit(x, epochs=1)
     before = model.parameters()
     big = fv.Config(input_shape=3000, hidden=(3000,), latent=2)
-    monkeypatch.setenv("FUSEDVAE_EMULATED_GPU", "memory=4M")
+    leave(4 << 20, monkeypatch)
     with pytest.raises(MemoryError, match=r"out of memory: .* are wanted for .*; .* are free"):
         fv.Model(big, device="cuda").encode(np.zeros((1, 3000), np.float32))
-    with pytest.raises(MemoryError, match="out of memory"):
-        trainer.fit(np.tile(x, (1500, 1)), epochs=1)
+    leave(1 << 12, monkeypatch)
+    with pytest.raises(MemoryError, match=r"out of memory: .* are wanted for .*; .* are free"):
+        trainer.step(np.tile(x, (50, 1)))
     monkeypatch.delenv("FUSEDVAE_EMULATED_GPU")
     assert same_bits(model.parameters(), before)
     trainer.fit(x, epochs=1)
     assert trainer.epoch == 2
+
+
+@needs_emulator
+def test_data_that_does_not_fit_the_gpu_streams_through_it(make_model, x, monkeypatch, same_bits):
+    rows = np.tile(x, (60, 1))  # 250 KB
+    models = [make_model(device="cuda") for _ in range(2)]
+    trainers = [fv.Trainer(model, batch_size=512, seed=1) for model in models]
+    for trainer in trainers:
+        trainer.step(rows[:512])  # makes room for what a step takes
+    held = trainers[0].fit(rows, epochs=1)
+    leave(150 << 10, monkeypatch)
+    streamed = trainers[1].fit(rows, epochs=1)
+    assert np.array_equal(held["loss"], streamed["loss"])
+    assert same_bits(models[0].parameters(), models[1].parameters())
 
 
 @needs_emulator
