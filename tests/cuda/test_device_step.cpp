@@ -191,7 +191,7 @@ TEST(runs_give_the_same_bits) {
         fusedvae::Rows streamed = rows;
         streamed.streamed = true;
         CHECK(same_bits(once, train_on_device(config, o, streamed, data.order, precision)));
-        // from the device's memory, in rows that a product cannot read in place, and in rows that it can
+        // from the device's memory, dense or not
         for (const int64_t stride : {kNet.D, int64_t{44}}) {
             const Memory x(kRows, stride, data.x.data(), kNet.D);
             fusedvae::Rows there = rows;
