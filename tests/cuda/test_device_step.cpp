@@ -113,6 +113,21 @@ bool same_bits(const Result& a, const Result& b) {
            std::memcmp(a.losses.data(), b.losses.data(), a.losses.size() * sizeof(fvae_losses)) == 0;
 }
 
+// Rows of a stride on the device, given back at the end.
+struct Memory {
+    void* data;
+    Memory(int64_t rows, int64_t stride, const float* values, int64_t columns) {
+        std::vector<float> spread(static_cast<size_t>(rows * stride), std::numeric_limits<float>::quiet_NaN());
+        for (int64_t r = 0; r < rows; ++r)
+            std::memcpy(&spread[static_cast<size_t>(r * stride)], values + r * columns,
+                        static_cast<size_t>(columns) * sizeof(float));
+        data = gpu()->allocate(spread.size() * sizeof(float));
+        gpu()->upload(data, spread.data(), spread.size() * sizeof(float));
+    }
+    Memory(const Memory&) = delete;
+    ~Memory() { gpu()->free(data); }
+};
+
 double distance(const std::vector<float>& a, const std::vector<float>& b) {
     double sum = 0.0;
     for (size_t i = 0; i < a.size(); ++i) sum += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
@@ -176,6 +191,15 @@ TEST(runs_give_the_same_bits) {
         fusedvae::Rows streamed = rows;
         streamed.streamed = true;
         CHECK(same_bits(once, train_on_device(config, o, streamed, data.order, precision)));
+        // from the device's memory, dense or not
+        for (const int64_t stride : {kNet.D, int64_t{44}}) {
+            const Memory x(kRows, stride, data.x.data(), kNet.D);
+            fusedvae::Rows there = rows;
+            there.data = static_cast<const unsigned char*>(x.data);
+            there.stride = stride * static_cast<int64_t>(sizeof(float));
+            there.on_device = true;
+            CHECK(same_bits(once, train_on_device(config, o, there, data.order, precision)));
+        }
     }
 }
 
