@@ -40,7 +40,7 @@ step_torch() {
     pip download --quiet --no-deps --dest "$work/torch" "$torch" >/dev/null 2>&1 || skip "$torch is not to be had here"
     venv torch "${clone}[test-torch,docs]" "$work"/torch/*.whl
     cd "$clone"
-    python -m pytest tests/python/test_{pytorch,torch_interchange,onnx,hub,pyod,sources,training_callbacks,doctests,docs}.py
+    python -m pytest tests/python/test_{pytorch,torch_interchange,onnx,hub,pyod,sources,spool,loggers,progress,tables_by_name,doctests,docs}.py
 }
 
 step_native() {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The normal noise of the engine's scores in NumPy, for graphs that hold it as a constant.
+"""The engine's random numbers in NumPy: the noise of its scores, for graphs that hold it as a constant, and uniforms.
 
 Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3") and Box and Muller's
 transform, with the counter's layout and the roundings of csrc/layer/philox.h and formulas.h.
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 _Words = NDArray[np.uint64]
 _LOW = np.uint64(0xFFFFFFFF)
-_SCORE = 3  # the purpose, in the counter's last word
+_SCORE, _SAMPLE = 3, 4  # purposes, in the counter's last word
 
 
 def philox(counter: tuple[_Words, ...], seed: int) -> tuple[_Words, _Words, _Words, _Words]:
@@ -35,6 +35,15 @@ def score_noise(samples: int, latent: int, seed: int) -> NDArray[np.float32]:
     a, b, c, d = philox(counter, seed)
     normals = [*_box_muller(a, b), *_box_muller(c, d)]
     return np.stack(normals, axis=-1).reshape(samples, -1)[:, :latent].astype(np.float32)
+
+
+def uniforms(seed: int, first: int, rows: int, group: int, count: int) -> NDArray[np.float64]:
+    """Numbers in (0, 1) from the stream of `sample_latent`: of each row from `first` on, `count` from `group` on."""
+    row, index = np.indices((rows, (count + 3) // 4)).astype(np.uint64)
+    row, index = row + np.uint64(first), index + np.uint64(group)
+    words = philox((index, row & _LOW, row >> np.uint64(32), np.full_like(row, _SAMPLE)), seed)
+    values = np.stack(words, axis=-1).reshape(rows, -1)[:, :count].astype(np.float64)
+    return (values + 0.5) * 2.0**-32
 
 
 def _box_muller(a: _Words, b: _Words) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from . import _arrays, _checks
 from .config import Gaussian
 from .encoding import encoded
-from .model import Model
+from .model import Model, check_model
 
 # Rows that the principal components are taken from: the variance is one number, and needs no more.
 ROWS = 2000
@@ -35,13 +35,12 @@ def init_variance(model: Model, x: Any, seed: int = 0) -> float:
     >>> round(fv.init_variance(model, x), 4)
     0.0052
     """
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+    check_model(model)
     _checks.seed(seed)
     likelihood = model.config.likelihood
     if not isinstance(likelihood, Gaussian) or likelihood.variance == "fixed":
         raise ValueError('the model learns no variance; give it likelihood=Gaussian("feature") or Gaussian("element")')
-    rows = _arrays.as_host_array(x, model.config.input_shape)
+    rows = _arrays.host_array_of(x, model.config)
     if len(rows) > ROWS:
         rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), ROWS, replace=False))]
     values = encoded(rows, model.config)

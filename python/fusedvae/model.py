@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _checks, _core, _frames, _gpu
+from . import _arrays, _checks, _core, _gpu
 from .callbacks import Losses
 from .config import PRECISIONS, Config
 from .detector import Detector
@@ -26,7 +26,9 @@ Doubles = NDArray[np.float64]
 class Model:
     """A variational autoencoder with parameters drawn from `seed`.
 
-    Rows are arrays of shape (n, D) or (n, *input_shape); see the README for what is read in place. Every method that
+    Rows are arrays of shape (n, D) or (n, *input_shape); see the README for what is read in place. They may be tables
+    (pandas, polars, Arrow): a model whose columns have names finds a table's by them, in any order, and reads words
+    where it has categories, for which an array holds indices. Every method that
     reads rows raises ValueError for a wrong shape, no rows, and values that are not finite (naming row and column), and
     TypeError for what holds no numbers. Methods may run in several threads at once, those that set parameters alone.
     A model on a GPU also reads rows that are there, without a copy (PyTorch, CuPy, JAX, Numba), and what it computes
@@ -401,9 +403,7 @@ class Model:
         return _rebuild, (self._config.to_dict(), self.parameters(), self._core.detector())
 
     def _rows(self, x: Any) -> _core.Rows:
-        if _frames.is_table(x) and self._config.columns:
-            x = _frames.arranged(x, self._config.column_names)
-        return _arrays.as_rows(x, self._config.input_shape)
+        return _arrays.rows_of(x, self._config)
 
     def _shaped(self, rows: Floats | _core.DeviceArray) -> Floats:
         shaped: Floats = _gpu.result(rows).reshape(-1, *self._config.input_shape)
@@ -432,6 +432,13 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
     3
     """
     return Model._wrap(_core.Model.load(_checks.path(path))).to(device)
+
+
+def check_model(model: Any) -> None:
+    """TypeError for what is no Model; it says where an estimator and a trainer have theirs."""
+    if not isinstance(model, Model):
+        own = next((f"; pass its {name}" for name in ("model_", "model") if hasattr(model, name)), "")
+        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}{own}")
 
 
 def _rebuild(config: dict[str, Any], parameters: dict[str, Floats], detector: Any) -> Model:

@@ -17,7 +17,7 @@ from ._noise import score_noise
 from ._onnx_graph import ACTIVATIONS, DOUBLE, FLOAT, Graph
 from .config import Bernoulli
 from .detector import Detector
-from .model import Model
+from .model import Model, check_model
 
 PARTS = ("all", "encoder", "decoder", "scorer")
 # 1.5 GiB: a file of protocol buffers holds less than 2 GiB, and noise may take some.
@@ -53,8 +53,7 @@ def to_onnx(
     ...     [output.name for output in onnx.load(f"{folder}/m.onnx").graph.output]
     ['score']
     """
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+    check_model(model)
     _checks.choice("part", part, PARTS)
     _checks.path(path)
     if part in ("encoder", "decoder"):
