@@ -11,7 +11,7 @@ step_lint() {
     ruff check .
     ruff format --check .
     mypy
-    git ls-files -z '*.h' '*.hpp' '*.c' '*.cpp' | xargs -0 clang-format --dry-run -Werror
+    git ls-files -z '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' | xargs -0 clang-format --dry-run -Werror
     git ls-files -z '*CMakeLists.txt' '*.cmake' | xargs -0 cmake-format --check
 }
 
@@ -119,7 +119,7 @@ step_tsan() {
     # Some kernels randomise addresses further than ThreadSanitizer's shadow map allows for.
     local fixed=()
     setarch -R true 2>/dev/null && fixed=(setarch -R)
-    "${fixed[@]}" ctest --test-dir "$work/tsan" --output-on-failure -R 'threads|trainer|concurrency'
+    "${fixed[@]}" ctest --test-dir "$work/tsan" --output-on-failure -R 'threads|trainer|concurrency|ensemble'
 }
 
 step_clang() {
@@ -144,6 +144,32 @@ step_instructions() {
     venv_build # bench/problems.py takes its networks from the package
     CMAKE_GENERATOR=Ninja python "$clone/bench/instructions.py" --build "$work/instructions" \
         --check "$clone/bench/results/instructions.json"
+}
+
+# csrc/cuda over the emulated GPU: its native tests in both orders, and the Python tests of device="cuda". Where nvcc is,
+# the same sources for Ampere and Hopper.
+step_cuda() {
+    venv_build
+    local log=$work/cuda-build.log
+    cmake -S "$clone" -B "$work/cuda" -G Ninja -DCMAKE_COMPILE_WARNING_AS_ERROR=ON -DFUSEDVAE_TESTS=ON \
+        -DFUSEDVAE_PYTHON=ON -DFUSEDVAE_CUDA_EMULATED=ON "-DPython_EXECUTABLE=$(command -v python)" \
+        "-Dpybind11_DIR=$(python -m pybind11 --cmakedir)" >"$log"
+    # The CPU's tests are other steps'.
+    cmake --build "$work/cuda" -j "$jobs" --target cuda_tests _core >>"$log" 2>&1 || { tail -n 60 "$log" && return 1; }
+    test_native cuda -R 'emulator|device'
+
+    local package=$work/cuda-python/fusedvae
+    rm -rf "$package" && mkdir -p "$package"
+    cp -r "$clone"/python/fusedvae/. "$package"
+    cp "$work"/cuda/_core.*.so "$package"
+    (cd "$clone" && PYTHONPATH=$work/cuda-python python -m pytest tests/python/test_cuda.py)
+
+    if ! command -v nvcc >/dev/null; then
+        echo "csrc/cuda is not compiled for a GPU: there is no nvcc"
+        return
+    fi
+    cmake -S "$clone" -B "$work/nvcc" -G Ninja -DFUSEDVAE_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=80-real;90-real" >"$log"
+    cmake --build "$work/nvcc" -j "$jobs" --target fusedvae_device >>"$log" 2>&1 || { tail -n 60 "$log" && return 1; }
 }
 
 # The NEON backend: the native tests, compiled by Debian's cross-compiler, run by qemu.

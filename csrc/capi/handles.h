@@ -23,6 +23,7 @@ struct fvae_model {
 
 struct fvae_trainer {
     std::shared_ptr<fusedvae::Trainer> trainer;
+    std::string failure = {};  // of its last run in an ensemble
 };
 
 namespace fusedvae {

@@ -3,6 +3,7 @@
 // The C API of models.
 #include "handles.h"
 #include "model/names.h"
+#include "model/on_device.h"
 
 using namespace fusedvae;
 
@@ -20,6 +21,15 @@ const Parameter& parameter_at(const Model& model, int64_t index) {
 
 Detector detector_of(const Model& model, const fvae_detector* given) {
     return Detector::from_c(read_struct(given, fvae_detector_default(), "detector"), model.network.Z);
+}
+
+// Runs body(device) while nobody changes the model.
+template <class Body>
+void with_gpu_of(const fvae_model* model, Body body) {
+    require(model, "model");
+    const std::shared_lock lock(model->model->mutex);
+    if (!model->model->place()) throw std::invalid_argument("the model is on the CPU, which has no streams");
+    body(model->model->place()->device());
 }
 
 const double* data_of(const std::vector<double>& values) { return values.empty() ? nullptr : values.data(); }
@@ -83,6 +93,25 @@ fvae_status fvae_model_copy(const fvae_model* model, fvae_model** copy) {
     });
 }
 void fvae_model_free(fvae_model* model) { delete model; }
+
+fvae_status fvae_model_to(fvae_model* model, const char* device) {
+    return guarded([&] {
+        require(model, "model");
+        require(device, "device");
+        model->model->to(device);
+    });
+}
+const char* fvae_model_device(const fvae_model* model) { return model ? model->model->device() : "cpu"; }
+
+fvae_status fvae_model_wait_for(const fvae_model* model, void* stream) {
+    return guarded([&] { with_gpu_of(model, [&](Device& gpu) { gpu.wait_for(stream); }); });
+}
+fvae_status fvae_model_release_to(const fvae_model* model, void* stream) {
+    return guarded([&] { with_gpu_of(model, [&](Device& gpu) { gpu.release_to(stream); }); });
+}
+fvae_status fvae_model_synchronize(const fvae_model* model) {
+    return guarded([&] { with_gpu_of(model, [&](Device& gpu) { gpu.synchronize(); }); });
+}
 
 fvae_status fvae_model_config(const fvae_model* model, fvae_config* config) {
     return guarded([&] {

@@ -79,8 +79,10 @@ double total(const Matrix& x) {
 
 // A matrix as products read it.
 Matrix factor(const Vae& vae, Matrix x) {
-    if (vae.bfloat16)
-        for (double& value : x.values) value = to_bfloat16(value);
+    for (double& value : x.values) {
+        if (vae.bfloat16) value = to_bfloat16(value);
+        if (vae.tf32) value = to_tf32(value);
+    }
     return x;
 }
 
@@ -98,7 +100,7 @@ struct GradientSink {
         const Matrix rounded = factor(vae, dy);
         const LinearGradient gradient = linear_wgrad(factor(vae, x), rounded);
         add_to(layer + ".weight", gradient.weight);
-        add_to(layer + ".bias", gradient.bias);
+        add_to(layer + ".bias", vae.tf32 ? linear_wgrad(x, dy).bias : gradient.bias);
         return linear_dgrad(rounded, factor(vae, find(vae.parameters, layer + ".weight")));
     }
 };
@@ -182,6 +184,12 @@ double to_bfloat16(double x) {
     if (x == 0.0 || !std::isfinite(x)) return x;
     const double unit = std::ldexp(1.0, std::ilogb(x) - 7);  // eight significant bits
     return std::nearbyint(x / unit) * unit;
+}
+
+double to_tf32(double x) {
+    if (x == 0.0 || !std::isfinite(x)) return x;
+    const double unit = std::ldexp(1.0, std::ilogb(x) - 10);
+    return std::round(x / unit) * unit;
 }
 
 Matrix linear(const Matrix& x, const Matrix& weight, const Matrix& bias) {

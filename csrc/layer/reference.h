@@ -101,6 +101,8 @@ using Parameters = std::vector<std::pair<std::string, Matrix>>;
 
 // The nearest bfloat16, ties to even.
 double to_bfloat16(double x);
+// The nearest number of 11 significant bits, ties away from zero.
+double to_tf32(double x);
 
 // A whole model: parameters under the names of the model file, weights (out, in), vectors (n, 1).
 struct Vae {
@@ -110,6 +112,7 @@ struct Vae {
     double fixed_variance = 1.0;
     double min_variance = 1e-4;
     bool bfloat16 = false;  // factors of products, and what act' is made of, are rounded as that precision rounds them
+    bool tf32 = false;      // factors of products are rounded to tf32, but for the sums that give a bias its gradient
     Parameters parameters;
 
     // x (B, D), noise (S * B, Z) with sample s of row b at row s * B + b. The terms are means over rows and samples;

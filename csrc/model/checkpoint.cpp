@@ -50,6 +50,7 @@ void Trainer::save(const std::string& path) const {
         entry.set("beta", e.beta);
         epochs.push_back(std::move(entry));
     }
+    moments();
     const std::shared_lock lock(model_->mutex);
     Metadata metadata = file_metadata(*model_, kCheckpointFormat);
     metadata.emplace_back("options", to_json(options_).dump());
@@ -57,13 +58,13 @@ void Trainer::save(const std::string& path) const {
     metadata.emplace_back("history", Json(std::move(epochs)).dump());
 
     const Network& network = model_->network;
-    std::vector<TensorToWrite> tensors = to_tensors(network, model_->flat.data(), "");
+    std::vector<TensorToWrite> tensors = to_tensors(network, model_->host(), "");
     const auto add = [&](const Buffer& buffer, const char* prefix) {
         if (buffer.size() == 0) return;
         for (TensorToWrite& t : to_tensors(network, buffer.data(), prefix)) tensors.push_back(std::move(t));
     };
-    add(m_, "optimizer.m/");
-    add(v_, "optimizer.v/");
+    add(moments_.m, "optimizer.m/");
+    add(moments_.v, "optimizer.v/");
     write_safetensors(path, tensors, metadata);
 }
 
@@ -77,9 +78,14 @@ std::shared_ptr<Trainer> Trainer::resume(const SafetensorsFile& file) {
 
     fvae_trainer_options options{};
     read_metadata(file, "options", [&](const Json& json) { options = options_from_json(json); });
+    const fvae_precision precision = options.precision;
+    options.precision = FVAE_PRECISION_FLOAT32;
     auto trainer = std::make_shared<Trainer>(model, options);
-    if (trainer->m_.size()) from_tensors(file, model->network, "optimizer.m/", trainer->m_.data());
-    if (trainer->v_.size()) from_tensors(file, model->network, "optimizer.v/", trainer->v_.data());
+    trainer->options_.precision =
+        precision;  // where it is not to be had, the next step says so: the model may yet move
+    const Moments& moments = trainer->moments_;
+    if (moments.m.size()) from_tensors(file, model->network, "optimizer.m/", moments.m.data());
+    if (moments.v.size()) from_tensors(file, model->network, "optimizer.v/", moments.v.data());
     read_metadata(file, "state", [&](const Json& json) {
         State& s = trainer->state_;
         s.steps = count(json, "steps");

@@ -2,6 +2,7 @@
 //
 // Scores by name, higher for what is more normal, and what each column adds to a row's surprise. All are functions of one
 // row alone and draw nothing, except the two that are means over fixed draws (scoring.cpp).
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -63,9 +64,12 @@ double Model::surprise(const float* x, const float* parameters, int d) const {
 }
 
 void Model::contributions(const fvae_array& x, double* result) const {
-    const Rows rows(x, config, "x");
-    rows.check_all(backend, default_threads());
+    const Rows given_rows(x, config, "x");
+    check(given_rows, default_threads());
     const std::shared_lock lock(mutex);
+    const HostRows here(*this, given_rows);
+    const Rows& rows = here.rows();
+    host();
     const int D = network.D;
     const int64_t R = config.width(), ld = Matrix::leading_dimension(inference.parameters.stored);
     on_threads(*this, rows, network.flops_per_row() * static_cast<double>(rows.count), [&](Pass& pass, Range range) {
@@ -94,8 +98,9 @@ void Model::score(const fvae_array& x, const Detector& with, double* result) con
     if (with.score == FVAE_SCORE_LOG_LIKELIHOOD) log_likelihood(x, with.samples, with.seed, result);
     if (sampled && with.distance == 0.0) return;
     const Rows rows(x, config, "x");
-    if (!sampled) rows.check_all(backend, default_threads());
+    if (!sampled) check(rows, default_threads());
     const std::shared_lock lock(mutex);
+    if (place()) return score_on_device(rows, with, result);
     const int Z = network.Z, D = network.D, stride = network.output().pairs() ? 2 : 1;
     const bool decodes = with.score == FVAE_SCORE_RECONSTRUCTION;
     const int64_t ld = decodes ? Matrix::leading_dimension(inference.layers.back().stored) : 0;
@@ -116,6 +121,46 @@ void Model::score(const fvae_array& x, const Detector& with, double* result) con
             }
         }
     });
+}
+
+// The scores that the GPU does not finish: from its codes or means, or from the sampled scores in `result`.
+void Model::score_on_device(const Rows& rows, const Detector& with, double* result) const {
+    DeviceModel& there = *on_device();
+    const int64_t Z = network.Z, D = network.D, n = rows.count;
+    const bool sampled = with.score == FVAE_SCORE_ELBO || with.score == FVAE_SCORE_LOG_LIKELIHOOD;
+    const bool decodes = with.score == FVAE_SCORE_RECONSTRUCTION, stays = is_there(result);
+    std::vector<double> scores(static_cast<size_t>(n));
+    const size_t bytes = scores.size() * sizeof(double);
+    if (sampled && stays) place()->device().download(scores.data(), result, bytes);
+    if (sampled && !stays) std::copy(result, result + n, scores.begin());
+
+    const int64_t strip = std::clamp<int64_t>((int64_t{1} << 22) / (D + 2 * Z), 1, n);
+    Buffer mean(decodes ? static_cast<size_t>(strip * D) : 0), codes(static_cast<size_t>(strip * 2 * Z));
+    std::vector<float> pairs(static_cast<size_t>(2 * Z)), scratch(static_cast<size_t>(D));
+    for (int64_t first = 0; first < n; first += strip) {
+        const Rows part = rows.part(first, std::min(strip, n - first));
+        float *const mu = codes.data(), *const logvar = mu + part.count * Z;
+        if (decodes) there.reconstruct(part, mean.data(), false);
+        if (!decodes && !sampled) there.encode(part, mu, logvar, false);
+        const bool reads = decodes || with.distance > 0.0;
+        const HostRows here(*this, reads ? part : part.part(0, 1));
+        for (int64_t r = 0; r < part.count; ++r) {
+            double& score = scores[static_cast<size_t>(first + r)];
+            const float* const row = reads ? here.rows().read(backend, r, scratch.data()) : nullptr;
+            for (int64_t j = 0; j < Z && !decodes && !sampled; ++j) {
+                pairs[static_cast<size_t>(2 * j)] = mu[r * Z + j];
+                pairs[static_cast<size_t>(2 * j + 1)] = logvar[r * Z + j];
+            }
+            if (decodes) score = minus_squared_error(row, mean.data() + r * D, network.D, 1);
+            if (with.score == FVAE_SCORE_KL) score = minus_kl(pairs.data(), network.Z);
+            if (with.score == FVAE_SCORE_MAHALANOBIS) score = minus_mahalanobis(pairs.data(), network.Z, with);
+            if (with.distance > 0.0) score -= with.distance * half_squared_norm(row, network.D);
+        }
+    }
+    if (stays)
+        place()->device().upload(result, scores.data(), bytes);
+    else
+        std::copy(scores.begin(), scores.end(), result);
 }
 
 }  // namespace fusedvae

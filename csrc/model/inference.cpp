@@ -44,13 +44,10 @@ void reconstruct_rows(Pass& pass, const Rows& x, Range range, const Model& model
     }
 }
 
-void check_codes(const Model& model, const float* z, int64_t n) {
+Rows codes_of(const Model& model, const float* z, int64_t n) {
     if (n <= 0 || !z) throw std::invalid_argument("z is empty: it has " + std::to_string(n) + " rows");
     if (n > UINT32_MAX) throw std::invalid_argument("z has " + std::to_string(n) + " rows; at most 2^32 - 1 are read");
-    const int64_t Z = model.network.Z, bad = model.backend.find_bad(z, n * Z, -FLT_MAX, FLT_MAX);
-    if (bad < n * Z)
-        throw std::invalid_argument("z holds NaN or an infinity in row " + std::to_string(bad / Z) + ", column " +
-                                    std::to_string(bad % Z));
+    return Rows(z, n, model.network.Z);
 }
 
 // The dense float rows of a serving call.
@@ -75,6 +72,15 @@ void check_values(const Model& model, const Rows& rows, Pass& pass) {
 
 }  // namespace
 
+void Model::check_codes(const Rows& z) const {
+    const int64_t Z = z.columns, count = z.count * Z;
+    const auto* const values = reinterpret_cast<const float*>(z.data);
+    int64_t bad = z.on_device ? on_device_->device().find_bad(z) : backend.find_bad(values, count, z.low, z.high);
+    if (bad < 0 || bad == count) return;
+    throw std::invalid_argument("z holds NaN or an infinity in row " + std::to_string(bad / Z) + ", column " +
+                                std::to_string(bad % Z));
+}
+
 size_t Model::workspace_bytes(int64_t rows) const {
     if (rows < 1) throw std::invalid_argument("rows must be at least 1, it is " + std::to_string(rows));
     return Pass::bytes(*this, rows, !config.columns.empty());
@@ -85,6 +91,7 @@ Pass Model::pass(int64_t rows, void* workspace, size_t bytes) const {
     if (!workspace || bytes < needed)
         throw std::invalid_argument("workspace has " + std::to_string(workspace ? bytes : 0) + " bytes; " +
                                     std::to_string(rows) + " rows take " + std::to_string(needed));
+    host();
     return Pass(*this, rows, !config.columns.empty(), workspace);
 }
 
@@ -96,9 +103,10 @@ void Model::encode_into(const float* x, int64_t n, float* mu, float* logvar, voi
 }
 
 void Model::decode_into(const float* z, int64_t n, float* mean, void* workspace, size_t bytes) const {
-    check_codes(*this, z, n);
+    const Rows rows = codes_of(*this, z, n);
+    check_codes(rows);
     Pass one = pass(n, workspace, bytes);
-    decode_rows(one, Rows(z, n, network.Z), {0, n}, config.width(), mean);
+    decode_rows(one, rows, {0, n}, config.width(), mean);
 }
 
 void Model::reconstruct_into(const float* x, int64_t n, float* mean, void* workspace, size_t bytes) const {
@@ -109,9 +117,12 @@ void Model::reconstruct_into(const float* x, int64_t n, float* mean, void* works
 }
 
 void Model::encoded_rows(const fvae_array& x, float* encoded) const {
-    Rows rows(x, config, "x");
-    rows.low = -FLT_MAX, rows.high = FLT_MAX;  // they need not be targets
-    rows.check_all(backend, default_threads());
+    Rows given(x, config, "x");
+    given.low = -FLT_MAX, given.high = FLT_MAX;  // they need not be targets
+    check(given, default_threads());
+    const std::shared_lock lock(mutex);
+    const HostRows here(*this, given);
+    const Rows& rows = here.rows();
     for (int64_t i = 0; i < rows.count; ++i) {
         float* const own = encoded + i * rows.width;
         const float* const row = rows.read(backend, i, own);
@@ -121,27 +132,50 @@ void Model::encoded_rows(const fvae_array& x, float* encoded) const {
 
 void Model::encode(const fvae_array& x, float* mu, float* logvar) const {
     const Rows rows(x, config, "x");
-    rows.check_all(backend, default_threads());
+    check(rows, default_threads());
     if (!mu && !logvar) return;
     const std::shared_lock lock(mutex);
+    if (DeviceModel* const there = on_device()) return there->encode(rows, mu, logvar, is_there(mu ? mu : logvar));
     on_threads(*this, rows, network.flops_per_row() * static_cast<double>(rows.count) / 2,
                [&](Pass& pass, Range range) { encode_rows(pass, rows, range, network.Z, mu, logvar); });
 }
 
 void Model::decode(const float* z, int64_t n, float* mean) const {
-    check_codes(*this, z, n);
-    const Rows rows(z, n, network.Z);
+    Rows rows = codes_of(*this, z, n);
+    rows.on_device = place() && is_there(z);
     const std::shared_lock lock(mutex);
+    check_codes(rows);
+    if (place()) return means_on_device(true, rows, mean);
     on_threads(*this, rows, network.flops_per_row() * static_cast<double>(n) / 2,
                [&](Pass& pass, Range range) { decode_rows(pass, rows, range, config.width(), mean); });
 }
 
 void Model::reconstruct(const fvae_array& x, float* mean) const {
     const Rows rows(x, config, "x");
-    rows.check_all(backend, default_threads());
+    check(rows, default_threads());
     const std::shared_lock lock(mutex);
+    if (place()) return means_on_device(false, rows, mean);
     on_threads(*this, rows, network.flops_per_row() * static_cast<double>(rows.count),
                [&](Pass& pass, Range range) { reconstruct_rows(pass, rows, range, *this, mean); });
+}
+
+// Of codes or rows: the network's means, as the caller reads rows. A table's columns are put together on the host.
+void Model::means_on_device(bool decodes, const Rows& rows, float* mean) const {
+    DeviceModel& there = *on_device();
+    const auto run = [&](const Rows& part, float* result, bool stays) {
+        return decodes ? there.decode(part, result, stays) : there.reconstruct(part, result, stays);
+    };
+    const bool stays = is_there(mean);
+    if (config.columns.empty()) return run(rows, mean, stays);
+    if (stays) throw std::invalid_argument("a model with columns writes its rows on the host, not in a GPU's memory");
+    const int64_t D = network.D, width = config.width();
+    const int64_t strip = std::clamp<int64_t>((int64_t{1} << 22) / D, 1, rows.count);
+    Buffer encoded(static_cast<size_t>(strip * D));
+    for (int64_t first = 0; first < rows.count; first += strip) {
+        const int64_t n = std::min(strip, rows.count - first);
+        run(rows.part(first, n), encoded.data(), false);
+        for (int64_t r = 0; r < n; ++r) config.columns.decode(mean + (first + r) * width, encoded.data() + r * D, 1);
+    }
 }
 
 }  // namespace fusedvae

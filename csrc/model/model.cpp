@@ -27,7 +27,7 @@ Model::Model(const Config& c, uint64_t seed) : Model(c) { network.initialize(con
 
 void Model::get(const Parameter& p, float* values) const {
     const std::shared_lock lock(mutex);
-    network.unpack(flat.data(), p, values);
+    network.unpack(host(), p, values);
 }
 
 void Model::set(const Parameter& p, const float* values) {
@@ -36,13 +36,17 @@ void Model::set(const Parameter& p, const float* values) {
         throw std::invalid_argument("parameter '" + p.name + "' holds NaN or an infinity at element " +
                                     std::to_string(bad));
     const std::unique_lock lock(mutex);
-    network.pack(values, p, flat.data());
-    ++version;
+    network.pack(values, p, change());
 }
 
 void Model::init_output_bias(const fvae_array& x) {
-    const Rows rows(x, config, "x");
-    rows.check_all(backend, 1);
+    const Rows given(x, config, "x");
+    check(given, 1);
+    const HostRows here = [&] {
+        const std::shared_lock lock(mutex);
+        return HostRows(*this, given);
+    }();
+    const Rows& rows = here.rows();
     std::vector<double> mean(static_cast<size_t>(network.D), 0.0);
     std::vector<float> scratch(mean.size());
     for (int64_t i = 0; i < rows.count; ++i) {
@@ -64,9 +68,11 @@ void Model::init_output_bias(const fvae_array& x) {
 std::shared_ptr<Model> Model::copy() const {
     auto other = std::make_shared<Model>(config);
     const std::shared_lock lock(mutex);
+    host();
     other->flat.copy_from(flat);
     other->detector = detector;
     other->other_metadata = other_metadata;
+    other->to(device());
     return other;
 }
 

@@ -11,6 +11,7 @@
 #include "buffer.h"
 #include "detector.h"
 #include "network.h"
+#include "on_device.h"
 #include "rows.h"
 #include "safetensors.h"
 
@@ -37,9 +38,9 @@ struct Model {
     const Config config;
     const Backend& backend;
     const Network network;
-    Buffer flat;  // all parameters, in the network's order
+    Buffer flat;  // all parameters, in the network's order, as the host has them: see host()
     const Inference inference;
-    uint64_t version = 0;  // changes when someone other than a trainer's step writes them
+    uint64_t version = 0;  // changes whenever they do
     std::optional<Detector> detector;
     Metadata other_metadata;  // of the file it was read from: fields this version does not know
     mutable std::shared_mutex mutex;
@@ -48,6 +49,22 @@ struct Model {
     void set(const Parameter& p, const float* values);
     void init_output_bias(const fvae_array& x);
     std::shared_ptr<Model> copy() const;
+
+    // on_device.cpp. "cpu" or "cuda:0", where the model computes; what has no form there works on the host's copy.
+    void to(const std::string& device);
+    const char* device() const;
+    const std::shared_ptr<OnDevice>& place() const { return on_device_; }  // NULL: the CPU
+    // For who holds the lock. The host's parameters as they are now; the same to write to; the GPU's as they are now,
+    // NULL on the CPU; a word that a training step there has changed them.
+    const float* host() const;
+    float* change();
+    DeviceModel* on_device() const;
+    void changed_on_device();
+    // Whether a result or codes lie in the GPU's memory, not the host's; throws where they are on another GPU.
+    bool is_there(const void* pointer) const;
+    // Rows::check_all and Rows::fingerprint, of rows on the model's GPU too.
+    void check(const Rows& rows, int threads) const;
+    uint64_t fingerprint(const Rows& rows) const;
 
     // inference.cpp
     void encoded_rows(const fvae_array& x, float* encoded) const;  // (n, D)
@@ -78,12 +95,28 @@ struct Model {
     static std::shared_ptr<Model> load(const std::string& path);
 
   private:
+    std::shared_ptr<OnDevice> on_device_;
+
+    void check_codes(const Rows& z) const;
+    void means_on_device(bool decodes, const Rows& rows, float* mean) const;
+    void score_on_device(const Rows& rows, const Detector& with, double* result) const;
     Pass pass(int64_t rows, void* workspace, size_t bytes) const;
     double surprise(const float* x, const float* parameters, int d) const;
 };
 
 // noise (samples, Z) at (seed, sample, index): the same for every row that is scored (scoring.cpp).
 void score_noise(const Backend& backend, uint64_t seed, int64_t samples, int Z, float* noise);
+// Rows where the host can read them: themselves, or copied from the model's GPU, for who holds the model's lock.
+class HostRows {
+  public:
+    HostRows(const Model& model, const Rows& rows);
+    HostRows(const HostRows&) = delete;
+    const Rows& rows() const { return rows_; }
+
+  private:
+    Rows rows_;
+    std::vector<unsigned char> values_;
+};
 
 // Shared with checkpoints (model_file.cpp): the parameters as tensors to write, under `prefix` + name.
 std::vector<TensorToWrite> to_tensors(const Network& network, const float* flat, const std::string& prefix);

@@ -120,7 +120,7 @@ std::shared_ptr<Model> read_model(const SafetensorsFile& file) {
 
 void Model::save(const std::string& path) const {
     const std::shared_lock lock(mutex);
-    write_safetensors(path, to_tensors(network, flat.data(), ""), file_metadata(*this, kModelFormat));
+    write_safetensors(path, to_tensors(network, host(), ""), file_metadata(*this, kModelFormat));
 }
 
 std::shared_ptr<Model> Model::load(const std::string& path) { return read_model(SafetensorsFile::open(path)); }

@@ -29,7 +29,7 @@ FUSEDVAE_NAMES(fvae_dtype, "dtype", "float32", "float64", "float16", "uint8", "b
 FUSEDVAE_NAMES(fvae_optimizer, "optimizer", "sgd", "adam", "adamw")
 FUSEDVAE_NAMES(fvae_schedule, "schedule", "constant", "cosine", "step")
 FUSEDVAE_NAMES(fvae_beta_schedule, "beta_schedule", "constant", "linear", "cyclical")
-FUSEDVAE_NAMES(fvae_precision, "precision", "float32", "bfloat16", "auto")
+FUSEDVAE_NAMES(fvae_precision, "precision", "float32", "bfloat16", "auto", "tf32")
 #undef FUSEDVAE_NAMES
 
 template <class E>

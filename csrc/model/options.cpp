@@ -58,19 +58,23 @@ void check(const fvae_trainer_options& o) {
                                     std::to_string(o.threads));
 }
 
-fvae_precision available(fvae_precision wanted) {
+fvae_precision available(fvae_precision wanted, bool on_device) {
     name_of(wanted);
+    if (on_device) return wanted == FVAE_PRECISION_AUTO ? FVAE_PRECISION_BFLOAT16 : wanted;
+    if (wanted == FVAE_PRECISION_TF32)
+        throw std::invalid_argument(
+            "precision 'tf32' is not available on the CPU: move the model to a GPU first, or use 'float32' or 'auto'");
     if (wanted == FVAE_PRECISION_AUTO) return bfloat16_backend() ? FVAE_PRECISION_BFLOAT16 : FVAE_PRECISION_FLOAT32;
     if (wanted == FVAE_PRECISION_BFLOAT16 && !bfloat16_backend())
         throw std::invalid_argument(
-            "precision 'bfloat16' is not available here: it needs the avx512 backend on an AMD processor with "
+            "precision 'bfloat16' is not available here: on a CPU it needs the avx512 backend on an AMD processor with "
             "AVX512-BF16 (Zen 4 or later), where it is known to be faster. Use 'float32', or 'auto', which takes "
             "bfloat16 where it can");
     return wanted;
 }
 
 const Backend& backend_in(fvae_precision wanted) {
-    return available(wanted) == FVAE_PRECISION_BFLOAT16 ? *bfloat16_backend() : backend();
+    return available(wanted, false) == FVAE_PRECISION_BFLOAT16 ? *bfloat16_backend() : backend();
 }
 
 double learning_rate_at(const fvae_trainer_options& o, int64_t step) {

@@ -11,9 +11,10 @@ namespace fusedvae {
 // Throws std::invalid_argument with the field, what it is, and what it may be.
 void check(const fvae_trainer_options& options);
 
-// The precision that this machine computes in where `wanted` is asked for; throws std::invalid_argument where it cannot.
-fvae_precision available(fvae_precision wanted);
-// The backend whose products compute in it; throws as above.
+// The precision that the CPU, or a GPU, computes in where `wanted` is asked for; throws std::invalid_argument where it
+// cannot.
+fvae_precision available(fvae_precision wanted, bool on_device);
+// The CPU's backend whose products compute in it; throws as above.
 const Backend& backend_in(fvae_precision wanted);
 
 // Steps count from 0. Warm-up: (step + 1) / warmup_steps of the rate; then the schedule.

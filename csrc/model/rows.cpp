@@ -76,6 +76,12 @@ Rows::Rows(const fvae_array& array, const Config& config, const char* what) : wh
     high = bernoulli ? 1.0f : FLT_MAX;
     if (!config.columns.empty()) table = &config.columns;
     width = config.encoded_width();
+    on_device = array.on_device != 0;
+    if (!on_device) return;
+    if (stride != columns * item)
+        throw std::invalid_argument(what_ + " is in a GPU's memory, where rows must be neighbours");
+    if (table)
+        throw std::invalid_argument(what_ + " is in a GPU's memory; a model with columns reads its rows on the host");
 }
 
 void Rows::check_row(const Backend& backend, int64_t i, float* scratch) const {
@@ -89,7 +95,7 @@ void Rows::check_row(const Backend& backend, int64_t i, float* scratch) const {
         (std::isnan(value)   ? "NaN"
          : std::isinf(value) ? "an infinity"
                              : std::to_string(value)) +
-        " in row " + std::to_string(i) + ", " +
+        " in row " + std::to_string(first_row + i) + ", " +
         (table ? table->place(table->source(column)) + " as it is scaled" : "column " + std::to_string(column));
     if (!std::isfinite(value)) throw std::invalid_argument(place + "; every value must be finite: drop or fill it");
     throw std::invalid_argument(place +
@@ -146,7 +152,7 @@ void Rows::check_all(const Backend& backend, int threads) const {
     if (first_bad.load() < count) check_row(backend, first_bad.load(), row_of.data());
 }
 
-uint64_t Rows::fingerprint() const {
+uint64_t Rows::fingerprint(const std::function<const void*(int64_t)>& row_at) const {
     uint64_t hash = 0x9e3779b97f4a7c15u;
     const auto add = [&](const void* bytes,
                          size_t n) {  // eight bytes at a time, mixed by splitmix64 (Steele et al. 2014)
@@ -161,7 +167,7 @@ uint64_t Rows::fingerprint() const {
     add(numbers, sizeof numbers);
     const int64_t sampled = std::min<int64_t>(count, 1024);
     for (int64_t i = 0; i < sampled; ++i)
-        add(row(i * (count - 1) / std::max<int64_t>(1, sampled - 1)), static_cast<size_t>(columns * bytes_of(type)));
+        add(row_at(i * (count - 1) / std::max<int64_t>(1, sampled - 1)), static_cast<size_t>(columns * bytes_of(type)));
     return hash;
 }
 

@@ -3,6 +3,7 @@
 // Rows of numbers from outside: checked once at the boundary, read in place where they are float32 and the model has no
 // table of columns, converted row by row otherwise. Errors name the row, the column and the value.
 #pragma once
+#include <functional>
 #include <string>
 
 #include "../backend/backend.h"
@@ -20,7 +21,9 @@ struct Rows {
     float factor = 1.0f;
     const Columns* table = nullptr;  // how to read the columns; NULL: as they are
     bool streamed = false;
-    float low, high;  // what a value may be: [0, 1] for Bernoulli targets, else finite
+    bool on_device = false;  // data is device memory: backend/device.h reads it, nothing else may
+    float low, high;         // what a value may be: [0, 1] for Bernoulli targets, else finite
+    int64_t first_row = 0;   // what messages call row 0
 
     // Throws std::invalid_argument or Error(FVAE_TYPE_ERROR); `what` names the argument.
     Rows(const fvae_array& array, const Config& config, const char* what);
@@ -38,12 +41,21 @@ struct Rows {
             backend.convert(scratch, row(i), type, columns, factor);
         return scratch;
     }
+    // Rows [first, first + count), whose messages name them as these do.
+    Rows part(int64_t first, int64_t part_count) const {
+        Rows rows = *this;
+        rows.data = row(first);
+        rows.count = part_count;
+        rows.first_row += first;
+        return rows;
+    }
     // Throws std::invalid_argument where row i holds NaN, an infinity, or a target outside [low, high].
     void check_row(const Backend& backend, int64_t i, float* scratch) const;
     // The same for all rows, on the pool's threads.
     void check_all(const Backend& backend, int threads) const;
-    // A hash of shape, type and up to 1024 rows: which data set a checkpoint belongs to.
-    uint64_t fingerprint() const;
+    // A hash of shape, type and up to 1024 rows, given by row(i): which data set a checkpoint belongs to.
+    uint64_t fingerprint(const std::function<const void*(int64_t)>& row) const;
+    const std::string& what() const { return what_; }
 
   private:
     double raw(int64_t i, int64_t column) const;

@@ -134,9 +134,11 @@ void score_noise(const Backend& backend, uint64_t seed, int64_t samples, int Z, 
 
 void Model::elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* result) const {
     const Rows rows(x, config, "x");
-    const Buffer noise = noise_of(*this, samples, seed);
-    rows.check_all(backend, default_threads());
+    check_samples(samples);
+    check(rows, default_threads());
     const std::shared_lock lock(mutex);
+    if (DeviceModel* const there = on_device()) return there->elbo(rows, samples, seed, result, is_there(result));
+    const Buffer noise = noise_of(*this, samples, seed);
     Scorer(*this, rows, noise, samples)
         .run(result, [samples, jacobian = config.log_jacobian()](const double* nll, const double*, double kl) {
             double sum = 0.0;
@@ -149,9 +151,12 @@ void Model::elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* re
 // log p(z) - log q(z|x) = sum_j (eps^2 + logvar - z^2) / 2. The largest weight is taken out, so that none overflows.
 void Model::log_likelihood(const fvae_array& x, int64_t samples, uint64_t seed, double* result) const {
     const Rows rows(x, config, "x");
-    const Buffer noise = noise_of(*this, samples, seed);
-    rows.check_all(backend, default_threads());
+    check_samples(samples);
+    check(rows, default_threads());
     const std::shared_lock lock(mutex);
+    if (DeviceModel* const there = on_device())
+        return there->log_likelihood(rows, samples, seed, result, is_there(result));
+    const Buffer noise = noise_of(*this, samples, seed);
     Scorer(*this, rows, noise, samples)
         .run(result, [samples, jacobian = config.log_jacobian()](const double* nll, const double* log_ratio, double) {
             double largest = -INFINITY, sum = 0.0;

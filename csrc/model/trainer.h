@@ -6,16 +6,16 @@
 #include <array>
 #include <atomic>
 #include <functional>
+#include <string>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include "copies.h"
-#include "model.h"
-#include "options.h"
-#include "step.h"
+#include "steps.h"
 
 namespace fusedvae {
+
+constexpr int64_t kMostBatchRows = int64_t{1} << 24;
 
 class Trainer {
   public:
@@ -38,7 +38,7 @@ class Trainer {
         const char* name;
         int64_t bytes;
     };
-    std::array<Memory, 7> memory() const;
+    std::array<Memory, 8> memory() const;
 
     void save(const std::string& path) const;                         // checkpoint.cpp
     static std::shared_ptr<Trainer> resume(const std::string& path);  // checkpoint.cpp
@@ -61,33 +61,39 @@ class Trainer {
         void* user;
     };
     class Busy;
+    struct Taken;
+    struct Epochs;
 
-    int threads_for(int64_t rows) const;
-    Destination destination();
-    void refresh_copies();
-    void train_on(Batch& batch, fvae_losses* losses, const Snapshot* good);
-    void run_epochs(const std::function<void()>& begin, const std::function<bool(Batch&)>& next, int64_t batches,
-                    int64_t epochs, const Rows* held_out, const Listener& listener);
+    Steps& follow_model();
+    const Moments& moments() const;
+    Rows readable(const fvae_array& array, const char* what, int threads) const;
+    void run_epochs(const Epochs& source, int64_t epochs, const Rows* held_out, const Listener& listener);
+    void add(const Taken& taken);
     void take_snapshot();
     std::string position() const;
     [[noreturn]] void stop_non_finite(const fvae_losses& losses, const Snapshot* good);
-    fvae_losses evaluate_rows(Step& step, const Rows& rows, uint64_t seed) const;
     fvae_losses epoch_means() const;
     std::vector<uint32_t> order(int64_t rows) const;
 
     std::shared_ptr<Model> model_;
     fvae_trainer_options options_;
-    const Backend& backend_;  // of the step's precision; the model's own scores held-out rows
-    Step step_;
-    std::optional<Step> float32_step_;  // scores held-out rows where step_ computes in bfloat16
-    Copies copies_;
-    Buffer m_, v_, gradient_;
-    uint64_t seen_version_ = 0;  // of the model's parameters, when their copies were made
+    mutable Moments moments_;       // a GPU's may be ahead: see moments()
+    std::unique_ptr<Steps> steps_;  // none before the first one
     std::optional<Snapshot> snapshot_;
     State state_;
     bool resumed_ = false;
     std::vector<fvae_epoch> history_;
     std::atomic<bool> busy_{false};
+};
+
+// A trainer does one thing at a time; a second caller is told so instead of waiting for hours.
+class Trainer::Busy {
+  public:
+    explicit Busy(std::atomic<bool>& flag);
+    ~Busy() { flag_.store(false); }
+
+  private:
+    std::atomic<bool>& flag_;
 };
 
 }  // namespace fusedvae

@@ -32,12 +32,26 @@ using Doubles = py::array_t<double, py::array::c_style>;
 // A fresh (n, columns) array.
 inline Floats matrix(int64_t n, int64_t columns) { return Floats(std::vector<py::ssize_t>{n, columns}); }
 
-// Rows of a NumPy array, in place, with a reference to it.
+// Rows of a NumPy array, or of memory of a GPU, in place, with a reference to it.
 struct Rows {
-    py::array array;
+    py::object array;
     fvae_array view;
+    std::optional<void*> stream;  // in whose order a GPU's rows are made; none: they are there
 
     Rows(py::array source, bool streamed);
+    // n rows of `columns` neighbouring values at an address; keeper holds them there
+    Rows(uintptr_t address, const std::string& typestr, int64_t n, int64_t columns, std::optional<uintptr_t> stream,
+         py::object keeper);
+};
+
+// A dense array of floats or doubles in a GPU's memory, which its copies share.
+struct DeviceArray {
+    std::shared_ptr<DeviceMemory> memory;
+    std::vector<int64_t> shape;
+    size_t itemsize;
+
+    DeviceArray(const std::string& device, std::vector<int64_t> shape, size_t itemsize);
+    int32_t index() const;  // of its GPU
 };
 
 // Which thread trains a model just now, shared by the model and its trainers. Interpreters without a GIL have no other
@@ -106,6 +120,11 @@ struct BoundModel {
     explicit BoundModel(Model m, std::shared_ptr<Training> shared = std::make_shared<Training>());
 };
 
+// Orders a model's work on a GPU after what made the rows.
+inline void wait_for(const Model& model, const Rows& rows) {
+    if (rows.view.on_device && rows.stream && model.device() != "cpu") model.wait_for(*rows.stream);
+}
+
 inline py::tuple losses_tuple(const fvae_losses& losses) {
     return py::make_tuple(losses.loss, losses.reconstruction, losses.kl);
 }
@@ -115,5 +134,6 @@ void bind_model(py::module_& m);
 void bind_serving(py::class_<BoundModel>& model);
 void bind_trainer(py::module_& m);
 void bind_kernels(py::module_& m);
+void bind_device(py::module_& m);
 
 }  // namespace fusedvae::python

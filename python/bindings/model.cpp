@@ -10,6 +10,37 @@
 namespace fusedvae::python {
 namespace {
 
+// What a method computes from rows: beside them on a GPU, else a NumPy array.
+template <class T>
+struct Result {
+    T* data;
+    py::object object;
+
+    Result(const BoundModel& model, bool on_device, const std::vector<int64_t>& shape) {
+        if (on_device) {
+            if (model.model.device() == "cpu")
+                throw std::invalid_argument(
+                    "the rows are in a GPU's memory, the model is on the CPU: move one of them");
+            DeviceArray array(model.model.device(), shape, sizeof(T));
+            data = static_cast<T*>(array.memory->data());
+            object = py::cast(std::move(array));
+        } else {
+            py::array_t<T, py::array::c_style> array(shape);
+            data = array.mutable_data();
+            object = std::move(array);
+        }
+    }
+};
+
+// Runs work() without the GIL, after what made the rows; results on a GPU are there when it returns.
+template <class Work>
+void run(const BoundModel& self, const Rows& x, Work work) {
+    const py::gil_scoped_release released;
+    wait_for(self.model, x);
+    work();
+    if (x.view.on_device) self.model.synchronize();
+}
+
 fvae_dtype dtype_code(const py::dtype& dtype) {
     if (dtype.byteorder() != '>') {
         switch (dtype.char_()) {
@@ -51,8 +82,13 @@ void set_parameter(BoundModel& self, int64_t index, const Floats& values) {
 
 void init_output_bias(BoundModel& self, const Rows& x) {
     const Exclusive exclusive(*self.training);
+    run(self, x, [&] { self.model.init_output_bias(x.view); });
+}
+
+void to(BoundModel& self, const std::string& device) {
+    const Exclusive exclusive(*self.training);
     const py::gil_scoped_release released;
-    self.model.init_output_bias(x.view);
+    self.model.to(device);
 }
 
 void save(const BoundModel& self, const std::string& path) {
@@ -69,15 +105,10 @@ Floats encoded_rows(const BoundModel& self, const Rows& x) {
 }
 
 py::tuple encode(const BoundModel& self, const Rows& x) {
-    Floats mu = matrix(x.view.rows, self.latent);
-    Floats logvar = matrix(x.view.rows, self.latent);
-    float* const mu_data = mu.mutable_data();
-    float* const logvar_data = logvar.mutable_data();
-    {
-        const py::gil_scoped_release released;
-        self.model.encode(x.view, mu_data, logvar_data);
-    }
-    return py::make_tuple(mu, logvar);
+    const bool there = x.view.on_device;
+    const Result<float> mu(self, there, {x.view.rows, self.latent}), logvar(self, there, {x.view.rows, self.latent});
+    run(self, x, [&] { self.model.encode(x.view, mu.data, logvar.data); });
+    return py::make_tuple(mu.object, logvar.object);
 }
 
 Floats decode(const BoundModel& self, const Floats& z) {
@@ -90,38 +121,45 @@ Floats decode(const BoundModel& self, const Floats& z) {
     return mean;
 }
 
-Floats reconstruct(const BoundModel& self, const Rows& x) {
-    Floats mean = matrix(x.view.rows, self.width);
-    float* const mean_data = mean.mutable_data();
-    const py::gil_scoped_release released;
-    self.model.reconstruct(x.view, mean_data);
-    return mean;
+// Of codes in a GPU's memory.
+py::object decode_on_device(const BoundModel& self, const Rows& z) {
+    if (!z.view.on_device || z.view.dtype != FVAE_FLOAT32 || z.view.columns != self.latent)
+        throw std::invalid_argument("z must be float32 rows of `latent` values on a GPU");
+    const Result<float> mean(self, true, {z.view.rows, self.width});
+    run(self, z, [&] { self.model.decode(static_cast<const float*>(z.view.data), z.view.rows, mean.data); });
+    return mean.object;
+}
+
+py::object reconstruct(const BoundModel& self, const Rows& x) {
+    const Result<float> mean(self, x.view.on_device, {x.view.rows, self.width});
+    run(self, x, [&] { self.model.reconstruct(x.view, mean.data); });
+    return mean.object;
 }
 
 // one(part, scores) for all rows: (n) scores. All rows are checked first, so that errors name them; then they are scored
 // in blocks of about a fifth of a second, so that Ctrl-C is seen in between. A row's score has the same bits in any block.
 template <class One>
-Doubles in_blocks(const BoundModel& self, const Rows& x, int64_t samples, One one) {
+py::object in_blocks(const BoundModel& self, const Rows& x, int64_t samples, One one) {
     constexpr double kBlockWork = 2e10;  // operations; and fewer than 64 rows would leave the cores idle
-    Doubles scores(x.view.rows);
-    double* const data = scores.mutable_data();
+    const Result<double> scores(self, x.view.on_device, {x.view.rows});
     const double row_work = self.row_work * static_cast<double>(std::max<int64_t>(1, samples));
     const int64_t block = std::max<int64_t>(64, static_cast<int64_t>(kBlockWork / row_work));
-    const py::gil_scoped_release released;
-    self.model.encode(x.view, nullptr, nullptr);  // checks the rows, computes nothing
-    for (int64_t first = 0; first < x.view.rows; first += block) {
-        fvae_array part = x.view;
-        part.data = static_cast<const char*>(x.view.data) + first * x.view.row_stride;
-        part.rows = std::min(block, x.view.rows - first);
-        one(part, data + first);
-        const py::gil_scoped_acquire acquired;
-        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    }
-    return scores;
+    run(self, x, [&] {
+        self.model.encode(x.view, nullptr, nullptr);  // checks the rows, computes nothing
+        for (int64_t first = 0; first < x.view.rows; first += block) {
+            fvae_array part = x.view;
+            part.data = static_cast<const char*>(x.view.data) + first * x.view.row_stride;
+            part.rows = std::min(block, x.view.rows - first);
+            one(part, scores.data + first);
+            const py::gil_scoped_acquire acquired;
+            if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        }
+    });
+    return scores.object;
 }
 
 template <void (Model::*method)(const fvae_array&, int64_t, uint64_t, double*) const>
-Doubles sampled(const BoundModel& self, const Rows& x, int64_t samples, uint64_t seed) {
+py::object sampled(const BoundModel& self, const Rows& x, int64_t samples, uint64_t seed) {
     return in_blocks(self, x, samples, [&](const fvae_array& part, double* scores) {
         (self.model.*method)(part, samples, seed, scores);
     });
@@ -147,7 +185,7 @@ fvae_detector detector_of(const BoundModel& self, const DetectorFields& fields) 
     return d;
 }
 
-Doubles score(const BoundModel& self, const Rows& x, const DetectorFields& fields) {
+py::object score(const BoundModel& self, const Rows& x, const DetectorFields& fields) {
     const fvae_detector d = detector_of(self, fields);
     const bool samples = d.score == FVAE_SCORE_ELBO || d.score == FVAE_SCORE_LOG_LIKELIHOOD;
     return in_blocks(self, x, samples ? d.samples : 1,
@@ -182,8 +220,7 @@ void set_detector(BoundModel& self, const std::optional<DetectorFields>& fields)
 Doubles contributions(const BoundModel& self, const Rows& x) {
     Doubles values(std::vector<py::ssize_t>{x.view.rows, self.width});
     double* const data = values.mutable_data();
-    const py::gil_scoped_release released;
-    self.model.contributions(x.view, data);
+    run(self, x, [&] { self.model.contributions(x.view, data); });
     return values;
 }
 
@@ -203,27 +240,37 @@ py::tuple gradients(const BoundModel& self, const Rows& x, const std::optional<F
     const float* const noise_data = noise ? noise->data() : nullptr;
     const int64_t samples = noise ? noise->shape(0) : 1;
     fvae_losses losses;
-    {
-        const py::gil_scoped_release released;
+    run(self, x, [&] {
         losses = self.model.gradients(x.view, noise_data, samples, seed, beta, free_bits,
                                       static_cast<fvae_precision>(precision), pointers.data());
-    }
+    });
     return py::make_tuple(losses_tuple(losses), arrays);
 }
 
 }  // namespace
 
-Rows::Rows(py::array source, bool streamed) : array(std::move(source)), view(fvae_array_default()) {
-    view.dtype = dtype_code(array.dtype());
-    if (array.ndim() != 2) throw std::invalid_argument("rows must be a matrix");
-    if (array.shape(1) > 1 && array.strides(1) != array.itemsize()) {
+Rows::Rows(uintptr_t address, const std::string& typestr, int64_t n, int64_t columns, std::optional<uintptr_t> from,
+           py::object keeper)
+    : array(std::move(keeper)), view(rows(reinterpret_cast<const void*>(address), FVAE_FLOAT32, n, columns)) {
+    const py::dtype dtype(typestr);
+    view.dtype = dtype_code(dtype);
+    view.row_stride = columns * dtype.itemsize();
+    view.on_device = 1;
+    // Both protocols call the default stream 1, which CUDA's functions call NULL.
+    if (from) stream = *from == 1 ? nullptr : reinterpret_cast<void*>(*from);
+}
+
+Rows::Rows(py::array source, bool streamed) : array(source), view(fvae_array_default()) {
+    view.dtype = dtype_code(source.dtype());
+    if (source.ndim() != 2) throw std::invalid_argument("rows must be a matrix");
+    if (source.shape(1) > 1 && source.strides(1) != source.itemsize()) {
         throw std::invalid_argument("the columns of a row must be neighbours in memory");
     }
-    if (array.shape(0) > 1 && array.strides(0) == 0) throw std::invalid_argument("rows must not share their memory");
-    view.data = array.data();
-    view.rows = array.shape(0);
-    view.columns = array.shape(1);
-    view.row_stride = array.shape(0) > 1 ? array.strides(0) : 0;
+    if (source.shape(0) > 1 && source.strides(0) == 0) throw std::invalid_argument("rows must not share their memory");
+    view.data = source.data();
+    view.rows = source.shape(0);
+    view.columns = source.shape(1);
+    view.row_stride = source.shape(0) > 1 ? source.strides(0) : 0;
     view.streamed = streamed;
 }
 
@@ -239,6 +286,15 @@ BoundModel::BoundModel(Model m, std::shared_ptr<Training> shared) : model(std::m
 void bind_model(py::module_& m) {
     py::class_<Rows>(m, "Rows")
         .def(py::init<py::array, bool>(), py::arg("array"), py::arg("streamed") = false)
+        .def_static(
+            "on_gpu",
+            [](uintptr_t address, const std::string& typestr, int64_t n, int64_t columns,
+               std::optional<uintptr_t> stream,
+               py::object keeper) { return Rows(address, typestr, n, columns, stream, std::move(keeper)); },
+            py::arg("address"), py::arg("typestr"), py::arg("n"), py::arg("columns"), py::arg("stream"),
+            py::arg("keeper"))
+        .def_property_readonly("count", [](const Rows& rows) { return rows.view.rows; })
+        .def_property_readonly("on_device", [](const Rows& rows) { return rows.view.on_device != 0; })
         .def_readonly("array", &Rows::array);
 
     py::class_<BoundModel> model(m, "Model");
@@ -253,6 +309,8 @@ void bind_model(py::module_& m) {
             },
             py::arg("path"))
         .def("copy", [](const BoundModel& self) { return BoundModel(self.model.copy()); })
+        .def("to", &to, py::arg("device"))
+        .def("device", [](const BoundModel& self) { return self.model.device(); })
         .def("config", [](const BoundModel& self) { return self.model.config(); })
         .def("parameter_info",
              [](const BoundModel& self) {
@@ -269,6 +327,7 @@ void bind_model(py::module_& m) {
         .def("encoded_rows", &encoded_rows, py::arg("x"))
         .def("encode", &encode, py::arg("x"))
         .def("decode", &decode, py::arg("z"))
+        .def("decode_on_device", &decode_on_device, py::arg("z"))
         .def("reconstruct", &reconstruct, py::arg("x"))
         .def("elbo", &sampled<&Model::elbo>, py::arg("x"), py::arg("samples"), py::arg("seed"))
         .def("log_likelihood", &sampled<&Model::log_likelihood>, py::arg("x"), py::arg("samples"), py::arg("seed"))

@@ -97,6 +97,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     py::register_exception_translator(&translate);
 
     bind_config(m);
+    bind_device(m);
     bind_model(m);
     bind_trainer(m);
     bind_kernels(m);

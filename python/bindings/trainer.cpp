@@ -50,6 +50,9 @@ void fit(BoundTrainer& self, const Rows& x, int64_t epochs, const Rows* validati
          uint32_t events) {
     const Exclusive exclusive(*self.training);
     const py::gil_scoped_release released;
+    const Model model = self.trainer.model();
+    wait_for(model, x);
+    if (validation) wait_for(model, *validation);
     self.trainer.fit(x.view, epochs, validation ? &validation->view : nullptr, guarded(callback), events);
 }
 
@@ -57,17 +60,50 @@ void fit(BoundTrainer& self, const Rows& x, int64_t epochs, const Rows* validati
 void fit_source(BoundTrainer& self, const py::function& source, int64_t epochs, const Rows* validation,
                 const py::function& callback, uint32_t events) {
     const Exclusive exclusive(*self.training);
+    const Model model = self.trainer.model();
     py::object batch;  // kept until the next one is asked for; given up under the GIL, which is held again at the end
     const Source next = [&](int64_t epoch, int64_t index, fvae_array& rows) {
         const py::gil_scoped_acquire acquired;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
         batch = source(epoch, index);
         if (batch.is_none()) return false;
-        rows = batch.cast<const Rows&>().view;
+        const Rows& given = batch.cast<const Rows&>();
+        wait_for(model, given);
+        rows = given.view;
         return true;
     };
     const py::gil_scoped_release released;
+    if (validation) wait_for(model, *validation);
     self.trainer.fit_source(next, epochs, validation ? &validation->view : nullptr, guarded(callback), events);
+}
+
+// fit of all trainers at once; callbacks[i] is that of trainers[i]. Returns why each became non-finite, "" where it did not.
+std::vector<std::string> fit_ensemble(const std::vector<BoundTrainer*>& bound, const Rows& x, int64_t epochs,
+                                      const Rows* validation, int threads, const std::vector<py::function>& callbacks,
+                                      uint32_t events) {
+    std::vector<std::unique_ptr<Exclusive>> exclusive;
+    std::vector<Trainer*> trainers;
+    for (BoundTrainer* one : bound) {
+        exclusive.push_back(std::make_unique<Exclusive>(*one->training));
+        trainers.push_back(&one->trainer);
+    }
+    const EnsembleCallback callback = [&](int64_t index, fvae_event event, const fvae_progress* progress) -> int32_t {
+        const py::gil_scoped_acquire acquired;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (index < 0) return FVAE_CALLBACK_CONTINUE;
+        const auto i = static_cast<size_t>(index);
+        bound[i]->training->owner = std::this_thread::get_id();  // its only thread, from its first event on
+        const bool stop = callbacks[i](static_cast<int>(event), progress_tuple(*progress)).cast<bool>();
+        return stop ? FVAE_CALLBACK_STOP : FVAE_CALLBACK_CONTINUE;
+    };
+    {
+        const py::gil_scoped_release released;
+        fusedvae::fit_ensemble(trainers, x.view, epochs, validation ? &validation->view : nullptr, threads, callback,
+                               events);
+    }
+    std::vector<std::string> failures;
+    for (const Trainer* trainer : trainers) failures.push_back(trainer->failure());
+    return failures;
 }
 
 py::tuple step(BoundTrainer& self, const Rows& batch, const std::optional<Floats>& noise) {
@@ -82,6 +118,7 @@ py::tuple step(BoundTrainer& self, const Rows& batch, const std::optional<Floats
     {
         const Exclusive exclusive(*self.training);
         const py::gil_scoped_release released;
+        if (batch.view.on_device) wait_for(self.trainer.model(), batch);
         losses = self.trainer.step(batch.view, noise_data);
     }
     return losses_tuple(losses);
@@ -92,6 +129,7 @@ py::tuple evaluate(BoundTrainer& self, const Rows& x, uint64_t seed) {
     fvae_losses losses;
     {
         const py::gil_scoped_release released;
+        if (x.view.on_device) wait_for(trainer->model(), x);
         losses = trainer->evaluate(x.view, seed);
     }
     return losses_tuple(losses);
@@ -150,6 +188,8 @@ void bind_trainer(py::module_& m) {
         .def("history", &history)
         .def("memory", &memory)
         .def("save", &save, py::arg("path"));
+    m.def("fit_ensemble", &fit_ensemble, py::arg("trainers"), py::arg("x"), py::arg("epochs"), py::arg("validation"),
+          py::arg("threads"), py::arg("callbacks"), py::arg("events"));
 }
 
 }  // namespace fusedvae::python

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _checks, _core, kernels
 from ._core import BadFileError, NonFiniteError
+from ._gpu import DeviceArray
 from .callbacks import Callback, History, Losses, Progress
 from .columns import Column
 from .config import Bernoulli, Config, Gaussian
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .diagnostics import CollapseReport as CollapseReport
     from .diagnostics import collapse_report as collapse_report
+    from .ensemble import train_ensemble
     from .estimators import VAE as VAE
     from .initial import init_variance as init_variance
     from .learning_rate import find_learning_rate
@@ -62,6 +64,7 @@ _ON_DEMAND = {
     "report": "report",
     "to_onnx": "onnx",
     "to_torch": "torch",
+    "train_ensemble": "ensemble",
 }
 
 
@@ -107,9 +110,20 @@ def available_backends() -> tuple[str, ...]:
     return tuple(_core.available_backends().split(","))
 
 
-def available_precisions() -> tuple[str, ...]:
-    """The precisions that `Trainer` takes here: "float32", and "bfloat16" where the processor gains by it."""
+def available_precisions(device: str = "cpu") -> tuple[str, ...]:
+    """The precisions that `Trainer` takes: "float32", "bfloat16" where the processor gains by it, GPUs "tf32" too."""
+    if device != "cpu":
+        return ("float32", "tf32", "bfloat16")
     return ("float32", "bfloat16") if _core.has_bfloat16() else ("float32",)
+
+
+def available_devices() -> tuple[str, ...]:
+    """Where models can be: "cpu", and each GPU that can be used. `Model.to("cuda")` says why there is none.
+
+    >>> available_devices()[0]
+    'cpu'
+    """
+    return ("cpu", *(f"cuda:{i}" for i in range(_core.device_count())))
 
 
 __all__ = [
@@ -128,6 +142,7 @@ __all__ = [
     "Cosine",
     "CyclicalBeta",
     "Detector",
+    "DeviceArray",
     "EarlyStopping",
     "Gaussian",
     "History",
@@ -143,6 +158,7 @@ __all__ = [
     "TensorBoard",
     "Trainer",
     "available_backends",
+    "available_devices",
     "available_precisions",
     "backend",
     "collapse_report",
@@ -155,4 +171,5 @@ __all__ = [
     "plot",
     "report",
     "set_num_threads",
+    "train_ensemble",
 ]

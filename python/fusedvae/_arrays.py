@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, _frames
+from . import _core, _frames, _gpu
 from .config import Config
 
 _READ_IN_PLACE = frozenset("fdeB?")
@@ -36,8 +36,18 @@ def rows_of(x: Any, config: Config, name: str = "x") -> _core.Rows:
     return as_rows(x, config.input_shape, name)
 
 
+def host_array_of(x: Any, config: Config, name: str = "x") -> NDArray[Any]:
+    """`rows_of` for what works on the host: a matrix (n, D) of a type that the engine reads."""
+    if _gpu.is_there(x):
+        raise TypeError(f"{name} is in a GPU's memory, and this works on the host: pass a copy there, as {name}.cpu()")
+    array: NDArray[Any] = rows_of(x, config, name).array
+    return array
+
+
 def as_rows(x: Any, shape: Sequence[int], name: str = "x") -> _core.Rows:
-    """Rows of `x`, which has shape (n, *shape) or (n, D) with D the product of `shape`."""
+    """Rows of `x`, which has shape (n, *shape) or (n, D) with D the product of `shape`; on a GPU too, in place."""
+    if _gpu.is_there(x):
+        return _gpu.rows(x, shape, name)
     refuse_labels(x, name)
     array = _as_ndarray(x, name)
     mapped = _is_memory_mapped(array)

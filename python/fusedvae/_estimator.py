@@ -72,6 +72,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     random_state: Any
     verbose: int | bool
     threads: int | None
+    device: str
 
     n_features_in_: int
     columns_: tuple[Column, ...]
@@ -94,6 +95,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "threads": [POSITIVE, None],
+        "device": [str],
     }
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -155,7 +157,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             likelihood=likelihood,
             columns=self.columns_ or None,
         )
-        self.model_ = Model(config, seed=self._seed_of(self.random_state))
+        self.model_ = Model(config, seed=self._seed_of(self.random_state), device=self.device)
         self._trainer: Trainer | None = None
         self._interrupted = False
         return rows

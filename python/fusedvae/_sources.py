@@ -49,7 +49,7 @@ def is_array(x: Any) -> bool:
     """Whether x is one array or table, rather than an iterable of batches; a list of matrices is such an iterable."""
     if isinstance(x, (list, tuple)):  # (rows, labels) is no tuple of batches
         return isinstance(x, tuple) or not _begins_with_rows(x)
-    known = any(hasattr(x, name) for name in ("__array__", "to_numpy", "__dlpack__", "nnz"))
+    known = any(hasattr(x, name) for name in ("__array__", "to_numpy", "__dlpack__", "__cuda_array_interface__", "nnz"))
     return known or is_table(x) or isinstance(x, (Mapping, bytes, bytearray, memoryview)) or not hasattr(x, "__iter__")
 
 

@@ -113,6 +113,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         random_state: Any = 0,
         verbose: int | bool = False,
         threads: int | None = None,
+        device: str = "cpu",
     ) -> None:
         self.contamination = contamination
         self.score_name = score_name
@@ -135,6 +136,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
         self.threads = threads
+        self.device = device
 
     def score_samples(self, X: Any) -> Doubles:
         """The score that `score_name` names: X (n, R) -> (n,), lower is more abnormal. Deterministic, row by row."""
@@ -228,7 +230,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         for seen, unseen in folds:
             if self._interrupted:
                 break
-            model = Model(self.model_.config, seed=self._seed_of(self.random_state))
+            model = Model(self.model_.config, seed=self._seed_of(self.random_state), device=self.device)
             self._trained(model, rows[seen])
             scores[unseen] = model.score(rows[unseen], self._detector(model, rows[seen]))
         return scores

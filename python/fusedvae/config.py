@@ -13,7 +13,7 @@ from .columns import Column, checked
 # Each in the order of its codes in fusedvae.h.
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus")
 LIKELIHOODS = ("bernoulli", "gaussian")
-PRECISIONS = ("float32", "bfloat16", "auto")
+PRECISIONS = ("float32", "bfloat16", "auto", "tf32")
 VARIANCES = ("fixed", "feature", "element")
 INITS = ("pytorch", "glorot", "he")
 

@@ -44,7 +44,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
       with the best epoch's weights
     - samples: importance samples of `score_samples`
     - random_state: of weights, shuffle and noise; the default gives the same model every time
-    - verbose: show a progress bar; threads: of the training, None follows `set_num_threads`
+    - verbose: show a progress bar; threads: of the training, None follows `set_num_threads`; device: where the model is
+      trained and scores, "cpu" or "cuda" (see `Model.to`)
 
     Fitted: `model_` (a `Model`), `columns_`, `history_`, `n_iter_` epochs, `n_features_in_`, `feature_names_in_` where
     X was a DataFrame.
@@ -86,6 +87,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
         random_state: Any = 0,
         verbose: int | bool = False,
         threads: int | None = None,
+        device: str = "cpu",
     ) -> None:
         self.latent = latent
         self.hidden = hidden
@@ -105,6 +107,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
         self.random_state = random_state
         self.verbose = verbose
         self.threads = threads
+        self.device = device
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """One epoch on X (n, R) at the full beta and learning rate; the first call learns the columns from its X.

@@ -39,7 +39,7 @@ def init_variance(model: Model, x: Any, seed: int = 0) -> float:
     likelihood = model.config.likelihood
     if not isinstance(likelihood, Gaussian) or likelihood.variance == "fixed":
         raise ValueError('the model learns no variance; give it likelihood=Gaussian("feature") or Gaussian("element")')
-    rows = _arrays.rows_of(x, model.config).array
+    rows = _arrays.host_array_of(x, model.config)
     looked_at = ""
     if len(rows) > ROWS:
         rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), ROWS, replace=False))]

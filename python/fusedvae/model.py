@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _checks, _core
+from . import _arrays, _checks, _core, _gpu
 from .callbacks import Losses
 from .config import PRECISIONS, Config
 from .detector import Detector
@@ -31,6 +31,8 @@ class Model:
     where it has categories, for which an array holds indices. Every method that
     reads rows raises ValueError for a wrong shape, no rows, and values that are not finite (naming row and column), and
     TypeError for what holds no numbers. Methods may run in several threads at once, those that set parameters alone.
+    A model on a GPU also reads rows that are there, without a copy (PyTorch, CuPy, JAX, Numba), and what it computes
+    from them stays there, as a `DeviceArray`.
 
     >>> import numpy as np, fusedvae as fv
     >>> model = fv.Model(fv.Config(input_shape=6, hidden=(8,), latent=2), seed=0)
@@ -42,8 +44,8 @@ class Model:
     def __init__(self, config: Config, seed: int = 0, device: str = "cpu") -> None:
         if not isinstance(config, Config):
             raise TypeError(f"config must be a fusedvae.Config, not {type(config).__name__}")
-        _check_device(device)
         self._adopt(_core.Model(config._to_core(), _checks.seed(seed)))
+        self.to(device)
 
     @classmethod
     def _wrap(cls, core: _core.Model) -> Model:
@@ -62,8 +64,8 @@ class Model:
 
     @property
     def device(self) -> str:
-        """Where the model computes: always "cpu" in this version."""
-        return "cpu"
+        """Where the model computes: "cpu", or a GPU such as "cuda:0"."""
+        return self._core.device()
 
     @property
     def parameter_count(self) -> int:
@@ -76,8 +78,20 @@ class Model:
         return sum(int(np.prod(shape)) for _, shape in self._core.parameter_info())
 
     def to(self, device: str) -> Model:
-        """This model on `device`; RuntimeError for "cuda", which this version is built without."""
-        _check_device(device)
+        """Moves the model to `device`, "cpu", "cuda" (the first GPU) or "cuda:1", and returns it.
+
+        On a GPU it computes everything but `contributions` and the `*_into` methods, which work on the host's copy of
+        the parameters; both copies always tell the same numbers, whoever changed them. Pickles and files come back on
+        the CPU. ValueError for another name or index. RuntimeError where no GPU can be used, which says why: fusedvae
+        was built without CUDA, no driver or an old one, an old GPU; MemoryError where its memory is full.
+
+        >>> import fusedvae as fv
+        >>> fv.Model(fv.Config()).to("cpu").device
+        'cpu'
+        """
+        if not isinstance(device, str):
+            raise TypeError(f'device must be a name such as "cuda", not {device!r}')
+        self._core.to(device)
         return self
 
     def copy(self) -> Model:
@@ -92,7 +106,8 @@ class Model:
         >>> logvar.shape
         (3, 2)
         """
-        return self._core.encode(self._rows(x))
+        mu, logvar = self._core.encode(self._rows(x))
+        return _gpu.result(mu), _gpu.result(logvar)
 
     def decode(self, z: Any) -> Floats:
         """Mean of p(x|z): z (n, Z) -> (n, *input_shape) float32.
@@ -103,6 +118,8 @@ class Model:
         >>> fv.Model(fv.Config(input_shape=(2, 3), latent=2)).decode([[0.0, 0.0]]).shape
         (1, 2, 3)
         """
+        if _gpu.is_there(z):
+            return self._shaped(self._core.decode_on_device(_gpu.rows(z, (self._config.latent,), "z")))
         return self._shaped(self._core.decode(_arrays.as_codes(z, self._config.latent)))
 
     def reconstruct(self, x: Any) -> Floats:
@@ -166,7 +183,9 @@ class Model:
         >>> bool(model.elbo(x, samples=10)[1] == model.elbo(x[1:2], samples=10)[0])
         True
         """
-        return self._core.elbo(self._rows(x), _checks.integer("samples", samples, 1), _checks.seed(seed))
+        samples = _checks.integer("samples", samples, 1)
+        scores: Doubles = _gpu.result(self._core.elbo(self._rows(x), samples, _checks.seed(seed)))
+        return scores
 
     def log_likelihood(self, x: Any, samples: int = 500, seed: int = 0) -> Doubles:
         """Importance-weighted estimate of log p(x) (Burda et al. 2015, eq. 8): x (n, D) -> (n,) nats.
@@ -178,7 +197,9 @@ class Model:
         >>> model.log_likelihood(np.zeros((3, 6)), samples=50).shape
         (3,)
         """
-        return self._core.log_likelihood(self._rows(x), _checks.integer("samples", samples, 1), _checks.seed(seed))
+        samples = _checks.integer("samples", samples, 1)
+        scores: Doubles = _gpu.result(self._core.log_likelihood(self._rows(x), samples, _checks.seed(seed)))
+        return scores
 
     @property
     def detector(self) -> Detector | None:
@@ -206,7 +227,8 @@ class Model:
         detector = self.detector if detector is None else detector
         if detector is None:
             raise ValueError('the model has no detector: set model.detector, or name a score such as "elbo"')
-        return self._core.score(self._rows(x), detector._to_core())
+        scores: Doubles = _gpu.result(self._core.score(self._rows(x), detector._to_core()))
+        return scores
 
     def contributions(self, x: Any) -> Doubles:
         """Where a row's surprise comes from: -log p(x_j | mean code) of each column: x (n, D) -> (n, D) nats.
@@ -242,7 +264,7 @@ class Model:
         (2, 6)
         """
         rows = self._rows(x)
-        eps = _arrays.as_noise(noise, len(rows.array), self._config.latent, samples=True)
+        eps = _arrays.as_noise(noise, rows.count, self._config.latent, samples=True)
         losses, arrays = self._core.gradients(
             rows,
             eps,
@@ -383,8 +405,9 @@ class Model:
     def _rows(self, x: Any) -> _core.Rows:
         return _arrays.rows_of(x, self._config)
 
-    def _shaped(self, rows: Floats) -> Floats:
-        return rows.reshape(-1, *self._config.input_shape)
+    def _shaped(self, rows: Floats | _core.DeviceArray) -> Floats:
+        shaped: Floats = _gpu.result(rows).reshape(-1, *self._config.input_shape)
+        return shaped
 
     def __repr__(self) -> str:
         lines = [f"Model({self.parameter_count} parameters, {self._config.likelihood}, {self._config.activation})"]
@@ -396,8 +419,8 @@ class Model:
         return "\n".join(lines)
 
 
-def load(path: str | os.PathLike[str]) -> Model:
-    """The model that `Model.save` or `Trainer.save` wrote.
+def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
+    """The model that `Model.save` or `Trainer.save` wrote, on `device`: see `Model.to`.
 
     FileNotFoundError, PermissionError or OSError where the system refuses; BadFileError (a ValueError) for a truncated,
     corrupted or foreign file.
@@ -408,7 +431,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     ...     fv.load(f"{folder}/m.safetensors").config.latent
     3
     """
-    return Model._wrap(_core.Model.load(_checks.path(path)))
+    return Model._wrap(_core.Model.load(_checks.path(path))).to(device)
 
 
 def check_model(model: Any) -> None:
@@ -423,8 +446,3 @@ def _rebuild(config: dict[str, Any], parameters: dict[str, Floats], detector: An
     model.set_parameters(parameters)
     model._core.set_detector(detector)
     return model
-
-
-def _check_device(device: str) -> None:
-    if _checks.choice("device", device, ("cpu", "cuda")) == "cuda":
-        raise RuntimeError('this fusedvae is built without CUDA; use device="cpu"')

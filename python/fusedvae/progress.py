@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A progress bar for Trainer.fit: tqdm's or rich's where a terminal or notebook shows one, else a line now and then.
+"""Progress bars for Trainer.fit and train_ensemble: tqdm's or rich's where a terminal or notebook shows one, or lines.
 
 It draws on ticks (about twenty a second, between two steps) and at the end, never for batches or each short epoch, so
 that its cost does not depend on how short they are.
@@ -50,15 +50,10 @@ class ProgressBar:
         self._counts_steps = progress.batches > 0  # an iterable may not say how many
         self._first = progress.step if self._counts_steps else progress.epoch
         self._last_line = time.monotonic()
-        notebook = _in_notebook() and self._file is sys.stderr
-        if notebook or self._file.isatty():
-            left, unit = progress.epochs - progress.epoch, " epochs"
-            if self._counts_steps:
-                left, unit = left * progress.batches - progress.batch, " steps"
-            try:
-                self._bar = (_Rich if self._style == "rich" else _Tqdm)(left, unit, self._file, notebook)
-            except ImportError:
-                return
+        left, unit = progress.epochs - progress.epoch, " epochs"
+        if self._counts_steps:
+            left, unit = left * progress.batches - progress.batch, " steps"
+        self._bar = _open(left, unit, self._file, self._style)
 
     def on_tick(self, trainer: Any, progress: Any) -> None:
         if self._bar is not None:
@@ -99,9 +94,72 @@ class ProgressBar:
         return f"{epoch}  loss {loss:.2f}, rec {reconstruction:.2f}, KL {kl:.2f}{self._held_out}"
 
 
+class EnsembleBar:
+    """The callback of all trainings of an ensemble: one bar over their epochs, or lines as `ProgressBar`'s."""
+
+    def __init__(self, trainings: int, file: TextIO | None = None, style: str = "tqdm") -> None:
+        self._trainings = trainings
+        self._file = sys.stderr if file is None else file
+        self._style = _checks.choice("style", style, STYLES)
+        if style == "rich":
+            require("rich.progress", "progress", 'progress="rich"')
+        self._bar: _Bar | None = None
+        self._epochs: dict[int, float] = {}  # of each training that has begun
+        self._left: dict[int, int] = {}  # epochs that it began with
+        self._finished = 0
+        self._last_line = time.monotonic()
+
+    def on_train_begin(self, trainer: Any, progress: Any) -> None:
+        if not self._left:
+            total = self._trainings * (progress.epochs - progress.epoch)
+            self._bar = _open(total, " epochs", self._file, self._style)
+        self._left[id(trainer)] = progress.epochs - progress.epoch
+        self._epochs[id(trainer)] = 0.0
+
+    def on_tick(self, trainer: Any, progress: Any) -> None:
+        if self._bar is not None:
+            self._tell(trainer, progress, progress.batch / progress.batches)
+
+    def on_epoch_end(self, trainer: Any, progress: Any) -> None:
+        self._tell(trainer, progress, 1.0)
+
+    def on_train_end(self, trainer: Any, progress: Any) -> None:
+        self._finished += 1
+        if self._finished == self._trainings:
+            self.close()
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _tell(self, trainer: Any, progress: Any, part: float) -> None:
+        me = id(trainer)
+        self._epochs[me] = progress.epoch + part - (progress.epochs - self._left[me])
+        done = sum(self._epochs.values())
+        text = f"{self._finished} of {self._trainings} models done  loss {progress.train.loss:.2f}"
+        if self._bar is not None:
+            self._bar.draw(done, text)
+        elif time.monotonic() - self._last_line >= LINE_INTERVAL:
+            self._last_line = time.monotonic()
+            print(text, file=self._file, flush=True)
+
+
 class _Bar(Protocol):
-    def draw(self, done: int, text: str) -> None: ...
+    def draw(self, done: float, text: str) -> None: ...
     def close(self) -> None: ...
+
+
+def _open(total: int, unit: str, file: TextIO, style: str) -> _Bar | None:
+    """A bar where something shows one and its library is there."""
+    notebook = _in_notebook() and file is sys.stderr
+    if not notebook and not file.isatty():
+        return None
+    try:
+        return (_Rich if style == "rich" else _Tqdm)(total, unit, file, notebook)
+    except ImportError:
+        return None
 
 
 # Ticks are the clock of both: neither their threads nor their throttles have anything to add.
@@ -117,7 +175,7 @@ class _Tqdm:
 
         self._bar = Bar(total=total, file=file, unit=unit, mininterval=0, dynamic_ncols=True, bar_format=BAR_FORMAT)
 
-    def draw(self, done: int, text: str) -> None:
+    def draw(self, done: float, text: str) -> None:
         self._bar.n = done
         self._bar.set_description_str(text, refresh=False)
         self._bar.refresh()
@@ -141,7 +199,7 @@ class _Rich:
         self._task = self._progress.add_task("", total=total)
         self._progress.start()
 
-    def draw(self, done: int, text: str) -> None:
+    def draw(self, done: float, text: str) -> None:
         self._progress.update(self._task, completed=done, description=text, refresh=True)
 
     def close(self) -> None:

@@ -58,6 +58,7 @@ class VAE(BaseDetector):  # type: ignore[misc]
         random_state: Any = 0,
         verbose: int | bool = False,
         threads: int | None = None,
+        device: str = "cpu",
     ) -> None:
         super().__init__(contamination=contamination)
         self.score_name = score_name
@@ -80,6 +81,7 @@ class VAE(BaseDetector):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
         self.threads = threads
+        self.device = device
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Trains on X (n, R); y is not used. Errors as those of `AnomalyDetector.fit`."""

@@ -120,7 +120,7 @@ def render(
     if history is not None and not isinstance(history, Mapping):
         raise TypeError(f"history must be what Trainer.fit returns, not {type(history).__name__}; rows are x=")
     trained = history is not None and len(history["epoch"]) > 0
-    rows = None if x is None else _arrays.rows_of(x, model.config).array
+    rows = None if x is None else _arrays.host_array_of(x, model.config)
     if rows is not None:
         names = None if labels is None else as_labels(labels, len(rows))
         chosen = np.unique(np.linspace(0, len(rows) - 1, ROWS).round().astype(int))

@@ -58,7 +58,7 @@ class Sampler:
         """
         from .mixture import Mixture
 
-        mu, logvar = self.model.encode(x)
+        mu, logvar = map(np.asarray, self.model.encode(x))
         noise = _core.sample_latent(self._seed, 0, len(mu), mu.shape[1], 1.0)
         self.mixture = Mixture.fit(mu + np.exp(0.5 * logvar) * noise, components, self._seed)
         return self
@@ -174,7 +174,7 @@ class Sampler:
 
         config = self.model.config
         named = {"samples": samples, "x": x} | ({} if held_out is None else {"held_out": held_out})
-        rows = {name: _arrays.rows_of(values, config, name).array for name, values in named.items()}
+        rows = {name: _arrays.host_array_of(values, config, name) for name, values in named.items()}
 
         def as_doubles(values: Any) -> Any:
             return self.model._core.encoded_rows(_core.Rows(values)).astype(np.float64)
@@ -186,7 +186,7 @@ class Sampler:
         index, distance = nearest(drawn, rows["x"], as_doubles)
         if held_out is None:
             return Neighbours(index, distance)
-        seen = self.model.reconstruct(held_out).reshape(len(rows["held_out"]), -1)
+        seen = self.model.reconstruct(rows["held_out"]).reshape(len(rows["held_out"]), -1)
         return Neighbours(index, distance, nearest(as_doubles(seen), rows["x"], as_doubles)[1])
 
     def _fitted(self) -> Mixture:

@@ -24,14 +24,15 @@ class Trainer:
     - beta: the KL's weight, a number, `LinearBeta` or `CyclicalBeta`
     - clip_norm: the gradient's global norm is limited to it
     - free_bits: nats per latent dimension on the batch-mean KL (Kingma et al. 2016, eq. 15)
-    - precision: what the step's products multiply, "float32", "bfloat16" (sums, parameters, moments, log-variances and
-      losses stay float32; ValueError where the processor does not gain by it) or "auto", which is bfloat16 where that
-      is to be had
+    - precision: what the step's products multiply, "float32", "tf32" (on GPUs alone), "bfloat16" (sums, parameters,
+      moments, log-variances and losses stay float32; ValueError where the processor does not gain by it) or "auto",
+      which is bfloat16 where that is to be had
     - threads: None follows `set_num_threads`; seed: of shuffle and noise
     - drop_last: leave a last short batch out
     - snapshot: keep the state of each epoch's start, restored when a loss is not finite
 
-    The same seed gives the same bits for any number of threads.
+    The same seed gives the same bits for any number of threads. A model on a GPU is trained there, and its trainer
+    follows it when it moves between two calls; rows that are on that GPU already are read where they are.
 
     >>> import numpy as np, fusedvae as fv
     >>> x = np.random.default_rng(0).random((200, 12), dtype=np.float32)
@@ -81,12 +82,14 @@ class Trainer:
         self._model = model
         self._stop_asked = False
         self._validates = False
+        self._failure: _core.NonFiniteError | None = None
 
     @staticmethod
-    def resume(path: str | os.PathLike[str]) -> Trainer:
+    def resume(path: str | os.PathLike[str], device: str = "cpu") -> Trainer:
         """The trainer that `save` wrote, with its model: fit goes on to the bits of the run that was never stopped.
 
-        Errors as those of `load`.
+        device: where it goes on, whichever it was saved from; between CPU and GPU the bits differ, within rounding.
+        Errors as those of `load`; ValueError at the first step where the device does not compute in its precision.
 
         >>> import tempfile, numpy as np, fusedvae as fv
         >>> x = np.zeros((10, 6), dtype=np.float32)
@@ -100,7 +103,7 @@ class Trainer:
         """
         core = _core.Trainer.resume(_checks.path(path))
         trainer = Trainer.__new__(Trainer)
-        trainer._adopt(core, Model._wrap(core.model()))
+        trainer._adopt(core, Model._wrap(core.model()).to(device))
         return trainer
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -140,7 +143,7 @@ class Trainer:
         x = _sources.opened(x, config)
         rows = _arrays.rows_of(x, config) if _sources.is_array(x) else None
         source = None if rows is not None else _sources.Batches(x, config, epochs)
-        if rows is not None and rows.array.dtype == np.uint8 and config.columns is None:
+        if rows is not None and getattr(rows.array, "dtype", None) == np.uint8 and config.columns is None:
             logger().info("x is uint8: its values are multiplied by uint8_scale = %.6g", config.uint8_scale)
         validation = None
         if validation_data is not None:
@@ -179,7 +182,7 @@ class Trainer:
         True
         """
         rows = _arrays.rows_of(batch, self._model.config, "batch")
-        eps = _arrays.as_noise(noise, len(rows.array), self._model.config.latent, samples=False)
+        eps = _arrays.as_noise(noise, rows.count, self._model.config.latent, samples=False)
         return Losses(*self._core.step(rows, eps))
 
     def evaluate(self, x: Any, seed: int = 0) -> Losses:
@@ -199,6 +202,11 @@ class Trainer:
     def model(self) -> Model:
         """The model in training."""
         return self._model
+
+    @property
+    def failure(self) -> _core.NonFiniteError | None:
+        """Why this trainer's last run in `train_ensemble` ended early; None where its losses stayed finite."""
+        return self._failure
 
     @property
     def history(self) -> History:
@@ -246,13 +254,13 @@ class Trainer:
 
     @property
     def precision(self) -> str:
-        """What the step's products multiply: "float32" or "bfloat16"."""
+        """What the step's products multiply: "float32", "tf32" or "bfloat16"."""
         return PRECISIONS[self._core.options().precision]
 
     def memory(self) -> dict[str, int]:
         """Bytes that the trainer holds, by what they hold: "parameters", "moments", "workspace", ...
 
-        The data is read where it lies and is not among them.
+        "device" are a GPU's. The data is read where it lies and is not among them.
         """
         return self._core.memory()
 

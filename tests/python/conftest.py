@@ -35,11 +35,11 @@ def x() -> np.ndarray:
 
 @pytest.fixture
 def make_model() -> Callable[..., fv.Model]:
-    """A 12-16-3 model; keywords change its configuration."""
+    """A 12-16-3 model; keywords change its configuration, `device` where it is."""
 
-    def make(seed: int = 0, **changes: Any) -> fv.Model:
+    def make(seed: int = 0, device: str = "cpu", **changes: Any) -> fv.Model:
         options: dict[str, Any] = {"input_shape": 12, "hidden": (16,), "latent": 3, **changes}
-        return fv.Model(fv.Config(**options), seed=seed)
+        return fv.Model(fv.Config(**options), seed=seed, device=device)
 
     return make
 

@@ -306,12 +306,15 @@ def test_devices(make_model):
     model = make_model()
     assert model.device == "cpu"
     assert model.to("cpu") is model
-    with pytest.raises(RuntimeError, match="without CUDA"):
-        model.to("cuda")
-    with pytest.raises(RuntimeError, match="without CUDA"):
-        fv.Model(fv.Config(), device="cuda")
-    with pytest.raises(ValueError, match="unknown device"):
-        model.to("gpu")
+    assert fv.load.__defaults__ == ("cpu",)
+    for wrong in ("gpu", "cuda:", "cuda:-1", "cuda:1x", "CPU", "cuda:99999"):
+        with pytest.raises(ValueError, match='device must be "cpu", "cuda"'):
+            model.to(wrong)
+    with pytest.raises(TypeError, match="device must be a name"):
+        model.to(0)
+    with pytest.raises(ValueError, match="'tf32' is not available on the CPU"):
+        fv.Trainer(model, precision="tf32")
+    assert model.device == "cpu"
 
 
 def test_many_threads_may_score_at_once(make_model, x):

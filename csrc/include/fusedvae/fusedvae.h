@@ -40,7 +40,7 @@
 extern "C" {
 #endif
 
-#define FVAE_ABI_VERSION 2 /* grows when a struct or a function changes, before 1.0 */
+#define FVAE_ABI_VERSION 3 /* grows when a struct or a function changes, before 1.0 */
 
 typedef enum fvae_status {
     FVAE_OK = 0,
@@ -73,13 +73,38 @@ FVAE_API fvae_status fvae_set_num_threads(int32_t threads);
 /* What the training step's products compute in. Parameters, moments, log-variances and losses are float32 in all. */
 typedef enum fvae_precision {
     FVAE_PRECISION_FLOAT32 = 0,
-    FVAE_PRECISION_BFLOAT16 = 1, /* bfloat16 factors, float32 sums; refused where it is not known to be faster */
-    FVAE_PRECISION_AUTO = 2      /* bfloat16 where it would not be refused, else float32 */
+    FVAE_PRECISION_BFLOAT16 = 1, /* bfloat16 factors, float32 sums; refused on processors not known to gain by it */
+    FVAE_PRECISION_AUTO = 2,     /* bfloat16 where it would not be refused, else float32 */
+    FVAE_PRECISION_TF32 = 3      /* factors of 10 bits of fraction, float32 sums; refused by the CPU */
 } fvae_precision;
-/* Nonzero where bfloat16 would not be refused. */
+/* Nonzero where this processor does not refuse bfloat16; GPUs take it. */
 FVAE_API int32_t fvae_has_bfloat16(void);
 /* Sustained multiply-add rate of `threads` cores, in GFLOP/s: a register-only loop of about `seconds`. */
 FVAE_API fvae_status fvae_measure_peak(int32_t threads, double seconds, fvae_precision precision, double* gflops);
+
+/* ---- GPUs ------------------------------------------------------------------------------------------------------- *
+ * Devices are named "cpu", "cuda" (the first GPU) or "cuda:1". Models and their trainings move to a GPU by fvae_model_to.
+ * Where none can be used, the failing call's message says why: the library was built without CUDA, there is no driver or
+ * an old one, no such index, or the GPU's compute capability is below 8.0. Calls on one model on a GPU take turns.
+ *
+ * Memory of a GPU is what cudaMalloc gives, or fvae_device_allocate. A model's calls read it after what the streams
+ * named by fvae_model_wait_for hold, and write it before what those named by fvae_model_release_to are given next. */
+
+typedef struct fvae_device_properties {
+    size_t struct_size;
+    char name[256];       /* as the driver tells it */
+    int32_t major, minor; /* compute capability */
+    uint64_t total_bytes; /* of its memory */
+    uint64_t free_bytes;  /* now */
+} fvae_device_properties;
+/* GPUs that can be asked for by index; 0 also without CUDA in the library, or without a driver. */
+FVAE_API int32_t fvae_device_count(void);
+FVAE_API fvae_status fvae_device_get_properties(const char* device, fvae_device_properties* properties);
+FVAE_API fvae_status fvae_device_allocate(const char* device, size_t bytes, void** memory);
+FVAE_API fvae_status fvae_device_free(const char* device, void* memory);
+/* From host to GPU, and back; done on return. */
+FVAE_API fvae_status fvae_device_upload(const char* device, void* memory, const void* host, size_t bytes);
+FVAE_API fvae_status fvae_device_download(const char* device, void* host, const void* memory, size_t bytes);
 
 /* ---- data ------------------------------------------------------------------------------------------------------- */
 
@@ -100,6 +125,7 @@ typedef struct fvae_array {
     int64_t columns;    /* neighbouring in memory */
     int64_t row_stride; /* bytes from one row to the next; 0: rows are neighbours too */
     int32_t streamed;   /* nonzero: too large to read ahead (a memory map); values are checked batch by batch */
+    int32_t on_device;  /* nonzero: memory of the model's GPU; rows are neighbours */
 } fvae_array;
 FVAE_API fvae_array fvae_array_default(void);
 
@@ -178,6 +204,19 @@ FVAE_API fvae_status fvae_model_create(const fvae_config* config, uint64_t seed,
  * not know. */
 FVAE_API fvae_status fvae_model_copy(const fvae_model* model, fvae_model** copy);
 FVAE_API void fvae_model_free(fvae_model* model);
+/* Where it computes from now on. Its parameters move there when they are first needed; its trainers follow with their
+ * moments. A model on a GPU does everything there but contributions and the *_into calls, which read the host's copy of
+ * the parameters: that is brought up to date when it is read, as for files and fvae_model_get_parameter. Changes the
+ * model; a trainer may not be within fit or step. */
+FVAE_API fvae_status fvae_model_to(fvae_model* model, const char* device);
+/* "cpu" or "cuda:0"; valid until the model moves or is freed. */
+FVAE_API const char* fvae_model_device(const fvae_model* model);
+/* Of a model on a GPU: what it is asked next begins after what `stream` holds now (a cudaStream_t; NULL: the default one). */
+FVAE_API fvae_status fvae_model_wait_for(const fvae_model* model, void* stream);
+/* What `stream` is given next begins after what the model was asked for. */
+FVAE_API fvae_status fvae_model_release_to(const fvae_model* model, void* stream);
+/* Waits until what the model was asked for is done, which results in a GPU's memory need not be when a call returns. */
+FVAE_API fvae_status fvae_model_synchronize(const fvae_model* model);
 /* The pointers inside *config live as long as the model. */
 FVAE_API fvae_status fvae_model_config(const fvae_model* model, fvae_config* config);
 
@@ -198,6 +237,8 @@ FVAE_API fvae_status fvae_model_load(const char* path, fvae_model** model);
  * of what is missing, categories as one-hot. E is D without columns, else their sum, where one with categories counts
  * category_count. Values must be finite, also where Bernoulli targets would have to lie in [0, 1]. */
 FVAE_API fvae_status fvae_model_encoded_rows(const fvae_model* model, const fvae_array* x, float* encoded);
+/* Of a model on a GPU, encode, decode, reconstruct, elbo, log_likelihood and score take results' and codes' pointers into
+ * the GPU's memory as well as the host's. */
 /* x (n, D) -> mu (n, Z), logvar (n, Z); either may be NULL (both: x is checked, nothing computed). Deterministic. */
 FVAE_API fvae_status fvae_model_encode(const fvae_model* model, const fvae_array* x, float* mu, float* logvar);
 /* z (n, Z) float32 -> mean (n, D) of p(x|z). */
@@ -379,6 +420,20 @@ typedef int32_t (*fvae_source)(void* user, int64_t epoch, int64_t batch, fvae_ar
 FVAE_API fvae_status fvae_trainer_fit_source(fvae_trainer* trainer, fvae_source source, int64_t epochs,
                                              const fvae_array* validation, fvae_callback callback, uint32_t events,
                                              void* user);
+/* As fvae_callback, of trainers[index]: STOP ends that one alone, ERROR ends all with FVAE_STOPPED. It runs on the thread
+ * that trains it, so several may run at once. While the caller's thread waits for the others, it calls TICK with index -1
+ * and progress NULL, whose STOP means nothing. */
+typedef int32_t (*fvae_ensemble_callback)(void* user, int64_t index, fvae_event event, const fvae_progress* progress);
+/* fvae_trainer_fit of each of `count` trainers of different models on the same rows, each on one thread and as many at a
+ * time as `threads` says (0: fvae_num_threads()): the same bits, and for small models several times as fast as one after
+ * another. A loss that becomes non-finite ends its own training alone (fvae_trainer_failure says why, and the call
+ * succeeds); any other failure ends all of them at their next step's boundary and is returned. No handle may be freed
+ * meanwhile. */
+FVAE_API fvae_status fvae_ensemble_fit(fvae_trainer* const* trainers, int64_t count, const fvae_array* x,
+                                       int64_t epochs, const fvae_array* validation, int32_t threads,
+                                       fvae_ensemble_callback callback, uint32_t events, void* user);
+/* Why this trainer's last run in an ensemble became non-finite, NULL where it did not; lives until its next one. */
+FVAE_API const char* fvae_trainer_failure(const fvae_trainer* trainer);
 /* One optimiser step on one batch of any size; noise (n, Z) or NULL. */
 FVAE_API fvae_status fvae_trainer_step(fvae_trainer* trainer, const fvae_array* batch, const float* noise,
                                        fvae_losses* losses);

@@ -17,6 +17,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -88,7 +89,7 @@ inline void check(fvae_status status) {
 
 // ---- data ----------------------------------------------------------------------------------------------------------
 
-// A view of n dense rows; set row_stride or streamed on the result where they differ.
+// A view of n dense rows; set row_stride, streamed or on_device on the result where they differ.
 inline fvae_array rows(const void* data, fvae_dtype dtype, int64_t n, int64_t columns) {
     fvae_array array = fvae_array_default();
     array.data = data;
@@ -100,6 +101,39 @@ inline fvae_array rows(const void* data, fvae_dtype dtype, int64_t n, int64_t co
 inline fvae_array rows(const float* data, int64_t n, int64_t columns) { return rows(data, FVAE_FLOAT32, n, columns); }
 inline fvae_array rows(const double* data, int64_t n, int64_t columns) { return rows(data, FVAE_FLOAT64, n, columns); }
 inline fvae_array rows(const uint8_t* data, int64_t n, int64_t columns) { return rows(data, FVAE_UINT8, n, columns); }
+
+// ---- GPUs ----------------------------------------------------------------------------------------------------------
+
+inline fvae_device_properties device_properties(const std::string& device) {
+    fvae_device_properties properties = {};
+    properties.struct_size = sizeof properties;
+    check(fvae_device_get_properties(device.c_str(), &properties));
+    return properties;
+}
+
+// Memory of a GPU, such as "cuda".
+class DeviceMemory {
+  public:
+    DeviceMemory(const std::string& device, size_t bytes) : memory_(nullptr, Free{device}), bytes_(bytes) {
+        void* memory = nullptr;
+        check(fvae_device_allocate(device.c_str(), bytes, &memory));
+        memory_.reset(memory);
+    }
+    void* data() const noexcept { return memory_.get(); }
+    size_t size() const noexcept { return bytes_; }
+    const std::string& device() const noexcept { return memory_.get_deleter().device; }
+    // All of it, from and to the host.
+    void upload(const void* host) { check(fvae_device_upload(device().c_str(), data(), host, bytes_)); }
+    void download(void* host) const { check(fvae_device_download(device().c_str(), host, data(), bytes_)); }
+
+  private:
+    struct Free {
+        std::string device;
+        void operator()(void* memory) const noexcept { fvae_device_free(device.c_str(), memory); }
+    };
+    std::unique_ptr<void, Free> memory_;
+    size_t bytes_;
+};
 
 // ---- model ---------------------------------------------------------------------------------------------------------
 
@@ -271,6 +305,13 @@ class Model {
     void set_parameter(int64_t index, const float* values) { check(fvae_model_set_parameter(get(), index, values)); }
     void init_output_bias(const fvae_array& x) { check(fvae_model_init_output_bias(get(), &x)); }
 
+    // Where it computes: "cpu", "cuda" or "cuda:1". Of one on a GPU: order among its work and that of CUDA streams.
+    void to(const std::string& device) { check(fvae_model_to(get(), device.c_str())); }
+    std::string device() const { return fvae_model_device(get()); }
+    void wait_for(void* stream) const { check(fvae_model_wait_for(get(), stream)); }
+    void release_to(void* stream) const { check(fvae_model_release_to(get(), stream)); }
+    void synchronize() const { check(fvae_model_synchronize(get())); }
+
     // A second model that shares nothing with this one.
     Model copy() const {
         fvae_model* copy = nullptr;
@@ -345,6 +386,9 @@ class Model {
 
 // Returns FVAE_CALLBACK_CONTINUE or FVAE_CALLBACK_STOP; what it throws leaves fit, the training at a step's boundary.
 using Callback = std::function<int32_t(fvae_event, const fvae_progress&)>;
+
+// The same of one trainer of an ensemble, on the thread that trains it; index -1 and NULL: the caller's thread waits.
+using EnsembleCallback = std::function<int32_t(int64_t index, fvae_event, const fvae_progress*)>;
 
 // Fills the array with a batch of an epoch, both counted from 0; false: the epoch has no more. May throw like a callback.
 using Source = std::function<bool(int64_t epoch, int64_t batch, fvae_array& rows)>;
@@ -436,6 +480,12 @@ class Trainer {
         return entries;
     }
 
+    // Why its last run in an ensemble became non-finite; "" where it did not.
+    std::string failure() const {
+        const char* const why = fvae_trainer_failure(get());
+        return why ? why : "";
+    }
+
     fvae_trainer* get() const noexcept { return handle_.get(); }
 
   private:
@@ -473,6 +523,34 @@ class Trainer {
     };
     std::unique_ptr<fvae_trainer, Free> handle_;
 };
+
+// fit of many trainers at once, each on one thread; threads 0: num_threads(). See fvae_ensemble_fit.
+inline void fit_ensemble(const std::vector<Trainer*>& trainers, const fvae_array& x, int64_t epochs,
+                         const fvae_array* validation = nullptr, int threads = 0, const EnsembleCallback& callback = {},
+                         uint32_t events = kAllEvents) {
+    struct Call {
+        const EnsembleCallback* callback;
+        std::mutex guard;
+        std::exception_ptr thrown;
+
+        static int32_t event(void* user, int64_t index, fvae_event event, const fvae_progress* progress) noexcept {
+            auto* const self = static_cast<Call*>(user);
+            try {
+                return (*self->callback)(index, event, progress);
+            } catch (...) {
+                const std::lock_guard<std::mutex> lock(self->guard);
+                if (!self->thrown) self->thrown = std::current_exception();
+                return FVAE_CALLBACK_ERROR;
+            }
+        }
+    } call{&callback, {}, {}};
+    std::vector<fvae_trainer*> handles;
+    for (const Trainer* trainer : trainers) handles.push_back(trainer->get());
+    const fvae_status status = fvae_ensemble_fit(handles.data(), static_cast<int64_t>(handles.size()), &x, epochs,
+                                                 validation, threads, callback ? Call::event : nullptr, events, &call);
+    if (call.thrown) std::rethrow_exception(call.thrown);
+    check(status);
+}
 
 }  // namespace api
 }  // namespace fusedvae

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`fusedvae info`: what a model file holds."""
+"""`fusedvae info`: what a model file holds, or without one what this machine offers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import fusedvae as fv
 
+from .. import _core
 from .fitting import widths
 from .options import add_command, add_json
 from .terminal import print_json
@@ -19,13 +20,17 @@ WORDS = 5
 
 def add(commands: Any) -> None:
     """Adds the command's arguments."""
-    command = add_command(commands, "info", run, "describe a model file")
-    command.add_argument("model", type=Path, metavar="MODEL", help="a .safetensors file")
+    command = add_command(commands, "info", run, "describe a model file, or this installation")
+    command.add_argument(
+        "model", type=Path, nargs="?", metavar="MODEL", help="a .safetensors file; none: what fusedvae finds here"
+    )
     add_json(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs it."""
+    if options.model is None:
+        return _installation(options)
     model = fv.load(options.model)
     config, detector, count = model.config, model.detector, model.parameter_count
     shapes = {name: list(values.shape) for name, values in model.parameters().items()}
@@ -47,6 +52,32 @@ def run(options: argparse.Namespace) -> int:
         for name, column in zip(config.column_names, config.columns, strict=True):
             print(f"  {name:24} {_column(column)}")
     return 0
+
+
+def _installation(options: argparse.Namespace) -> int:
+    gpus = {name: _core.device_properties(name) for name in fv.available_devices()[1:]}
+    if options.json:
+        precisions = {name: fv.available_precisions(name) for name in fv.available_devices()}
+        print_json({"version": fv.__version__, "backend": fv.backend(), "precisions": precisions, "gpus": gpus})
+        return 0
+    print(f"fusedvae     {fv.__version__}")
+    print(f"cpu          {fv.backend()}, {', '.join(fv.available_precisions())}, {fv.get_num_threads()} threads")
+    for name, gpu in gpus.items():
+        size, free = gpu["total_bytes"] / 1e9, gpu["free_bytes"] / 1e9
+        print(
+            f"{name:12} {gpu['name']}, {size:.1f} GB ({free:.1f} GB free), {', '.join(fv.available_precisions(name))}"
+        )
+    if not gpus:
+        print(f"cuda         {_why_none()}")
+    return 0
+
+
+def _why_none() -> str:
+    try:
+        _core.device_properties("cuda")
+    except (RuntimeError, ValueError) as error:
+        return str(error)
+    raise AssertionError("a GPU that was not counted")
 
 
 def _column(column: fv.Column) -> str:

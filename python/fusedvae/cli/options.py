@@ -47,6 +47,13 @@ def add_threads(parser: Any) -> None:
     parser.add_argument("--threads", type=count, metavar="N", help="default: the cores that this process may use")
 
 
+def add_device(parser: Any) -> None:
+    """--device."""
+    parser.add_argument(
+        "--device", default="cpu", metavar="D", help="where to compute: cpu, cuda, cuda:1 (default %(default)s)"
+    )
+
+
 def use_threads(options: argparse.Namespace) -> None:
     """Obeys --threads."""
     if options.threads is not None:
@@ -92,6 +99,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", type=count, metavar="B", help=default("batch_size"))
     group.add_argument("--learning-rate", type=positive, metavar="R", help=default("learning_rate"))
     add_threads(group)
+    add_device(group)
     group.add_argument("--seed", type=seed, help=f"of parameters, split, shuffle and noise ({default('seed')})")
     group.add_argument("--quiet", action="store_true", help="no progress on stderr")
     add_json(group)

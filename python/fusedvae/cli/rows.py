@@ -17,7 +17,7 @@ import fusedvae as fv
 from .._checks import counted
 from ..detector import SCORES
 from . import sink
-from .options import add_command, add_json, add_threads, count, names, seed, use_threads
+from .options import add_command, add_device, add_json, add_threads, count, names, seed, use_threads
 from .sink import Field
 from .source import PARTS, Source, read_codes, read_rows
 from .terminal import STDOUT, UsageError, check_apart, print_json
@@ -110,6 +110,7 @@ def _add(commands: Any, name: str, run: Any, summary: str, data: str = "rows") -
             "--part", choices=PARTS, default="all", help="of sources with test rows of their own (default %(default)s)"
         )
     add_threads(command)
+    add_device(command)
     add_json(command)
     return command
 
@@ -182,7 +183,7 @@ def _detector(options: argparse.Namespace, model: fv.Model) -> fv.Detector:
 def _model(options: argparse.Namespace, results: int = 1) -> fv.Model:
     check(options, results + len(options.keep))
     use_threads(options)
-    return fv.load(options.model)
+    return fv.load(options.model, device=options.device)
 
 
 def _run(

@@ -14,7 +14,7 @@ import fusedvae as fv
 from .. import picture
 from .._checks import counted
 from . import sink
-from .options import add_command, add_json, amount, count, names, seed
+from .options import add_command, add_device, add_json, amount, count, names, seed
 from .rows import add_out, check, data_field, finish
 from .source import read_rows
 
@@ -39,6 +39,7 @@ def add(commands: Any) -> None:
     command.add_argument("--drop", type=names, default=(), metavar="A,B", help="columns of that table to leave out")
     command.add_argument("--components", type=count, default=10, metavar="K", help="of that mixture (default 10)")
     command.add_argument("--seed", type=seed, default=0, help="default 0")
+    add_device(command)
     add_json(command)
 
 
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         picture.check(options.out)
     else:
         check(options)
-    model = fv.load(options.model)
+    model = fv.load(options.model, device=options.device)
     if drawn and not picture.is_image_shape(model.config.input_shape):
         raise ValueError(f"rows of shape {model.config.input_shape} are no images: write .npy, .npz, .csv or .parquet")
     sampler = fv.Sampler(model, seed=options.seed)

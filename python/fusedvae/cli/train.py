@@ -64,7 +64,8 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help=f"of products: auto is bfloat16 where the processor gains by it ({default('precision')})",
+        help="of products: auto is bfloat16 where the processor gains by it, tf32 is for GPUs "
+        f"({default('precision')})",
     )
     group.add_argument("--optimizer", choices=tuple(OPTIMIZERS), help=default("optimizer"))
     group.add_argument("--lr-find", action="store_true", help="first look for a learning rate, then train at it")
@@ -114,7 +115,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs it."""
     _check(options)
-    trainer = fv.Trainer.resume(options.checkpoint) if options.resume else None
+    trainer = fv.Trainer.resume(options.checkpoint, device=options.device) if options.resume else None
     if trainer is not None:
         settle_by(options, trainer)
     settle(options, {"seed": DEFAULTS["seed"]})
@@ -188,7 +189,7 @@ def _detects(options: argparse.Namespace, columns: tuple[fv.Column, ...] | None)
 
 def _new(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None) -> fv.Trainer:
     config = configure(options, data, columns)
-    model = fv.Model(config, seed=options.seed)
+    model = fv.Model(config, seed=options.seed, device=options.device)
     learned = isinstance(config.likelihood, fv.Gaussian) and config.likelihood.variance != "fixed"
     if learned and not _detects(options, columns):  # AnomalyDetector's begins at the columns' own
         with contextlib.suppress(ValueError):  # of bad rows, which fit names more exactly

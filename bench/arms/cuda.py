@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""The arms on a GPU: fusedvae's, and PyTorch's eager, compiled, compiled with CUDA graphs, and as one graph.
+
+All begin with the same parameters, take the same batches in the same order out of the GPU's memory and draw their own
+noise. `epoch()` is one pass over them, its losses read at its end. Of PyTorch's arms the last is the fair one: forward,
+backward and Adam in a single replayed graph, after torch.compile.
+"""
+
+from __future__ import annotations
+
+import time
+
+import fusedvae as fv
+import numpy as np
+from problems import BETA1, BETA2, EPSILON, Problem
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
+
+class Fused:
+    """Trainer.fit on rows in the GPU's memory; an epoch is what lies between two of its callbacks."""
+
+    def __init__(self, problem: Problem, precision: str):
+        model = fv.Model(problem.config(), device="cuda")
+        model.set_parameters(problem.parameters())
+        optimizer = fv.Adam(problem.learning_rate, eps=EPSILON)
+        self.problem = problem
+        self.trainer = fv.Trainer(model, optimizer, problem.batch, precision=precision, shuffle=False)
+        self.data = problem.data()
+        self.x = fv.DeviceArray(self.data)
+
+    def losses(self, count: int) -> list[float]:
+        batch = self.data[: self.problem.batch]
+        return [self.trainer.step(batch, noise=self.problem.noise(i)).loss for i in range(count)]
+
+    def epochs(self, count: int) -> list[float]:
+        """Seconds of each of `count` epochs."""
+        ends: list[float] = []
+        self.trainer.fit(self.x, epochs=1 + count, callbacks=lambda trainer, progress: ends.append(time.perf_counter()))
+        return [float(seconds) for seconds in np.diff(ends)]
+
+
+class Eager:
+    def __init__(self, problem: Problem, precision: str):
+        import torch
+
+        from arms.pytorch import VAE
+
+        self.torch, self.problem, self.precision = torch, problem, precision
+        self.model = VAE(problem)
+        self.model.load_state_dict({name: torch.from_numpy(value) for name, value in problem.parameters().items()})
+        self.model.cuda()
+        betas = (BETA1, BETA2)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=problem.learning_rate, betas=betas, eps=EPSILON, fused=True, capturable=True
+        )
+        self.batches = torch.from_numpy(problem.data()).cuda().split(problem.batch)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What an arm does before its first step."""
+
+    def loss(self, x, noise=None):
+        reconstruction, kl = self.model.losses(x, noise)
+        return (reconstruction + kl) / x.shape[0]
+
+    def step(self, x, noise=None):
+        self.optimizer.zero_grad()
+        with self.torch.autocast("cuda", dtype=self.torch.bfloat16, enabled=self.precision == "bfloat16"):
+            loss = self.loss(x, noise)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def turn(self) -> None:
+        """Sets what PyTorch keeps for the whole process; called before the arm runs."""
+        self.torch.backends.cuda.matmul.allow_tf32 = self.precision != "float32"
+
+    def losses(self, count: int) -> list[float]:
+        self.turn()
+        noise = [self.torch.from_numpy(self.problem.noise(i)).cuda() for i in range(count)]
+        return [float(self.step(self.batches[0], one)) for one in noise]
+
+    def train(self):
+        total = self.torch.zeros((), device="cuda")
+        for x in self.batches:
+            total += self.step(x)
+        return total
+
+    def epochs(self, count: int) -> list[float]:
+        """Seconds of each of `count` epochs, by events; the losses are read at the end of each."""
+        self.turn()
+        seconds = []
+        for i in range(1 + count):
+            begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            total = self.train()
+            end.record()
+            float(total)
+            if i > 0:  # the first warms up
+                seconds.append(begin.elapsed_time(end) / 1e3)
+        return seconds
+
+
+class Compiled(Eager):
+    mode = "default"
+
+    def prepare(self) -> None:
+        self.loss = self.torch.compile(super().loss, mode=self.mode)  # forward and loss; backward is compiled with them
+
+
+class ReduceOverhead(Compiled):
+    mode = "reduce-overhead"
+
+
+class WholeGraph(Compiled):
+    """The compiled step, Adam included, captured once and replayed; each batch is copied to where the graph reads."""
+
+    graph = None
+
+    def capture(self) -> None:
+        torch = self.torch
+        self.x = self.batches[0].clone()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # compiles, and settles the optimiser's state
+                super().step(self.x)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.captured = super().step(self.x)
+
+    def train(self):
+        if self.graph is None:
+            self.capture()
+        total = self.torch.zeros((), device="cuda")
+        for x in self.batches:
+            self.x.copy_(x)
+            self.graph.replay()
+            total += self.captured
+        return total
+
+
+ARMS = {
+    "fusedvae": Fused,
+    "torch": Eager,
+    "torch.compile": Compiled,
+    "torch.compile reduce-overhead": ReduceOverhead,
+    "torch whole-step graph": WholeGraph,
+}

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: MIT
+#include "step.h"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+#include "../model/error.h"
+
+namespace fusedvae::cuda {
+
+namespace {
+
+constexpr int64_t kMostSteps = 1024;                // of one upload of scalars
+constexpr int kGraphSteps = 32;                     // long enough that a graph's launch is nothing beside its steps
+constexpr int64_t kChunkFloats = int64_t{1} << 24;  // of the copy that fills the held data
+
+size_t z(int64_t i) { return static_cast<size_t>(i); }
+
+}  // namespace
+
+// Two pinned and two device buffers: while the device computes on one batch, the host fills the next one's and copies it.
+class StepOnDevice::Stream {
+  public:
+    Stream(std::shared_ptr<Context> context, int64_t floats) : context_(std::move(context)) {
+        check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+        for (int i = 0; i < 2; ++i) {
+            host_[i] = Pinned<float>(floats);
+            device_[i] = Buffer<float>(context_, floats, "two batches of streamed rows (lower batch_size)");
+            check(cudaEventCreateWithFlags(&copied_[i], cudaEventDisableTiming), "cudaEventCreateWithFlags");
+            check(cudaEventCreateWithFlags(&computed_[i], cudaEventDisableTiming), "cudaEventCreateWithFlags");
+            check(cudaEventRecord(computed_[i], context_->stream()), "cudaEventRecord");
+        }
+    }
+    ~Stream() {
+        if (copies_) cudaStreamSynchronize(copies_);
+        for (int i = 0; i < 2; ++i) {
+            if (copied_[i]) cudaEventDestroy(copied_[i]);
+            if (computed_[i]) cudaEventDestroy(computed_[i]);
+        }
+        if (copies_) cudaStreamDestroy(copies_);
+    }
+    // fill(host) writes `floats` floats; they are on their way to the returned buffer, and the main stream waits for them.
+    template <class Fill>
+    const float* next(int64_t floats, Fill fill) {
+        check(cudaStreamSynchronize(copies_), "cudaStreamSynchronize");  // the copy before the last has left its buffer
+        fill(host_[turn_].data());
+        check(cudaStreamWaitEvent(copies_, computed_[turn_], 0), "cudaStreamWaitEvent");
+        check(cudaMemcpyAsync(device_[turn_].data(), host_[turn_].data(), z(floats) * sizeof(float),
+                              cudaMemcpyHostToDevice, copies_),
+              "cudaMemcpyAsync");
+        check(cudaEventRecord(copied_[turn_], copies_), "cudaEventRecord");
+        check(cudaStreamWaitEvent(context_->stream(), copied_[turn_], 0), "cudaStreamWaitEvent");
+        return device_[turn_].data();
+    }
+    // The main stream has been given all that reads the buffer.
+    void done() {
+        check(cudaEventRecord(computed_[turn_], context_->stream()), "cudaEventRecord");
+        turn_ ^= 1;
+    }
+    int64_t bytes() const { return 2 * static_cast<int64_t>(device_[0].bytes()); }
+
+  private:
+    std::shared_ptr<Context> context_;
+    cudaStream_t copies_ = nullptr;
+    Pinned<float> host_[2];
+    Buffer<float> device_[2];
+    cudaEvent_t copied_[2] = {}, computed_[2] = {};
+    int turn_ = 0;
+};
+
+StepOnDevice::StepOnDevice(ModelOnDevice& model, const fvae_trainer_options& options, Precision precision)
+    : model_(model),
+      context_(model.context()),
+      options_(options),
+      precision_(precision),
+      pass_(model, precision, options.free_bits),
+      m_(context_, has_m(options) ? model.layout().floats : 0, "the optimiser's first moments"),
+      v_(context_, has_v(options) ? model.layout().floats : 0, "the optimiser's second moments"),
+      scalars_(context_, kMostSteps, "the steps' scalars"),
+      losses_(context_, kMostSteps, "the steps' losses"),
+      progress_(context_, 1, "the steps' progress") {}
+
+StepOnDevice::~StepOnDevice() { forget_graphs(); }
+
+int64_t StepOnDevice::bytes() const {
+    const size_t own = m_.bytes() + v_.bytes() + scalars_.bytes() + losses_.bytes() + floats_.bytes() +
+                       bytes_of_x_.bytes() + staged_.bytes() + noise_.bytes() + order_.bytes();
+    return static_cast<int64_t>(own) + pass_.bytes() + (scoring_ ? scoring_->bytes() : 0) +
+           (streamed_ ? streamed_->bytes() : 0);
+}
+
+void StepOnDevice::forget_graphs() {
+    for (const auto& graph : graphs_) cudaGraphExecDestroy(graph.second);
+    graphs_.clear();
+}
+
+int StepOnDevice::batch_rows(int64_t batch) const {
+    const auto rows = static_cast<int64_t>(host_order_.size());
+    return static_cast<int>(std::min(options_.batch_size, rows - batch * options_.batch_size));
+}
+
+Pass::Goal StepOnDevice::goal(bool keep) const {
+    return {update_epilogue(options_), keep, keep ? 0.0 : options_.clip_norm, m_.data(), v_.data()};
+}
+
+// ---- the data set --------------------------------------------------------------------------------------------------------
+
+void StepOnDevice::hold(const Rows& x) {
+    const std::lock_guard lock(model_.mutex());
+    context_->use();
+    forget_graphs();
+    x_ = &x;
+    held_ = false;
+    floats_ = Buffer<float>();
+    bytes_of_x_ = Buffer<unsigned char>();
+    if (x.on_device && !x.table) {  // read where they lie
+        source_ = model_.source(x, 0, x.count, staged_);
+        held_ = true;
+        return;
+    }
+    const int64_t width = x.width, ld = padded(width);
+    const bool narrow = !x.table && (x.type == RowType::uint8 || x.type == RowType::boolean);
+    // A tenth is left to the batch's own buffers and to others. A table's rows on the device do not come back to be streamed.
+    const int64_t wanted = narrow ? x.count * width : x.count * ld * static_cast<int64_t>(sizeof(float));
+    if (x.streamed || (!x.on_device && wanted > context_->free_bytes() / 10 * 9)) return;
+    const char* what = "the data set";
+    if (narrow) {
+        bytes_of_x_ = Buffer<unsigned char>(context_, x.count * width, what);
+        for (int64_t i = 0; x.stride != width && i < x.count; ++i) bytes_of_x_.upload(x.row(i), width, i * width);
+        if (x.stride == width) bytes_of_x_.upload(x.data, x.count * width);
+        source_ = {bytes_of_x_.data(), x.type, width, 1, x.factor, nullptr, {}, false};
+    } else {
+        floats_ = Buffer<float>(context_, x.count * ld, what);
+        const int64_t rows = std::max<int64_t>(1, std::min(x.count, kChunkFloats / ld));
+        std::vector<float> chunk(z(rows * ld));
+        for (int64_t first = 0; first < x.count; first += rows) {
+            const int64_t n = std::min(rows, x.count - first);
+            if (x.on_device) {  // through the host and back
+                const Source part = model_.source(x, first, n, staged_);
+                read_rows(part, n, model_.network().D, floats_.data() + first * ld, ld, nullptr, 0, context_->stream());
+                continue;
+            }
+            stage_rows(x, nullptr, first, n, chunk.data());
+            floats_.upload(chunk.data(), n * ld, first * ld);
+        }
+        source_ = {
+            floats_.data(), RowType::float32, ld * static_cast<int64_t>(sizeof(float)), 1, 1.0f, nullptr, {}, true};
+    }
+    held_ = true;
+}
+
+void StepOnDevice::set_order(const uint32_t* index, int64_t count) {
+    const std::lock_guard lock(model_.mutex());
+    context_->use();
+    host_order_.assign(index, index + count);
+    if (order_.count() < count) {
+        forget_graphs();
+        order_ = Buffer<uint32_t>(context_, count, "the epoch's order");
+    }
+    order_.upload(index, count);
+}
+
+// ---- runs ----------------------------------------------------------------------------------------------------------------
+
+void StepOnDevice::set_scalars(const StepScalars* scalars, int64_t first_batch, int64_t count) {
+    std::vector<Scalars> all(z(count));
+    for (int64_t i = 0; i < count; ++i) {
+        const StepScalars& s = scalars[i];
+        const int64_t first_row = (first_batch + i) * options_.batch_size;
+        const int rows = host_order_.empty() ? 1 : batch_rows(first_batch + i);
+        all[z(i)] = {s.update, s.noise, s.beta, static_cast<float>(s.beta / rows), first_row};
+    }
+    scalars_.upload(all.data(), count);
+    const Progress start{0, 0};
+    progress_.upload(&start, 1);
+}
+
+// Waits for `count` steps; returns how many were done, and the losses of those and of one that failed.
+int64_t StepOnDevice::finish(int64_t count, fvae_losses* losses) {
+    Progress progress;
+    progress_.download(&progress, 1);
+    std::vector<Losses> all(z(count));
+    losses_.download(all.data(), count);
+    const int64_t done = progress.failed ? progress.failed - 1 : count;
+    for (int64_t i = 0; i < std::min(count, done + 1); ++i)
+        losses[i] = {all[z(i)].loss, all[z(i)].reconstruction, all[z(i)].kl};
+    return done;
+}
+
+int64_t StepOnDevice::run(int64_t first_batch, int64_t count, const StepScalars* scalars, fvae_losses* losses) {
+    const std::lock_guard lock(model_.mutex());
+    context_->use();
+    if (!x_ || host_order_.empty()) throw std::logic_error("run needs hold and set_order before it");
+    int64_t done = 0;
+    while (done < count) {
+        const int64_t n = std::min(kMostSteps, count - done);
+        set_scalars(scalars + done, first_batch + done, n);
+        const int64_t now =
+            held_ ? run_held(first_batch + done, n, losses + done) : run_streamed(first_batch + done, n, losses + done);
+        done += now;
+        if (now < n) break;
+    }
+    return done;
+}
+
+// `steps` steps of the bound batch, captured once.
+void StepOnDevice::replay(int steps) {
+    if (graphs_of_ != pass_.generation()) {
+        forget_graphs();
+        graphs_of_ = pass_.generation();
+    }
+    const cudaStream_t stream = context_->stream();
+    cudaGraphExec_t& ready = graphs_[steps];
+    if (!ready) {
+        cudaGraph_t graph = nullptr;
+        check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+        try {
+            for (int at = 0; at < steps; ++at) pass_.enqueue(at);
+            advance(clock(), steps, stream);
+        } catch (...) {
+            cudaStreamEndCapture(stream, &graph);
+            if (graph) cudaGraphDestroy(graph);
+            cudaGetLastError();
+            throw;
+        }
+        check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+        const cudaError_t status = cudaGraphInstantiate(&ready, graph, 0);
+        cudaGraphDestroy(graph);
+        check(status, "cudaGraphInstantiate");
+    }
+    check(cudaGraphLaunch(ready, stream), "cudaGraphLaunch");
+}
+
+int64_t StepOnDevice::run_held(int64_t first_batch, int64_t count, fvae_losses* losses) {
+    Source gathered = source_;
+    gathered.index = order_.data();
+    const auto bind = [&](int rows) {
+        const Pass::Goal update = goal(false);
+        pass_.bind({gathered, rows, {}, true}, clock(), &update, losses_.data());
+    };
+    const int whole = batch_rows(first_batch);
+    const int64_t alike = batch_rows(first_batch + count - 1) == whole ? count : count - 1;
+    bind(whole);
+    for (int64_t left = alike; left > 0;) {
+        // the last batch of an epoch is shorter, so a graph would serve it alone
+        const int steps = whole < options_.batch_size ? 0 : left >= kGraphSteps ? kGraphSteps : 1;
+        if (steps > 0) {
+            replay(steps);
+        } else {
+            pass_.enqueue(0);
+            advance(clock(), 1, context_->stream());
+        }
+        left -= std::max(steps, 1);
+    }
+    if (alike < count) {
+        bind(batch_rows(first_batch + count - 1));
+        pass_.enqueue(0);
+    }
+    return finish(count, losses);
+}
+
+int64_t StepOnDevice::run_streamed(int64_t first_batch, int64_t count, fvae_losses* losses) {
+    const int64_t ld = padded(x_->width), size = options_.batch_size * ld;
+    if (!streamed_) streamed_ = std::make_unique<Stream>(context_, std::min<int64_t>(size, x_->count * ld));
+    int64_t given = 0;
+    for (; given < count; ++given) {
+        const int rows = batch_rows(first_batch + given);
+        const uint32_t* index = host_order_.data() + (first_batch + given) * options_.batch_size;
+        const float* x;
+        try {
+            x = streamed_->next(rows * ld, [&](float* host) { stage_rows(*x_, index, 0, rows, host); });
+        } catch (
+            const std::invalid_argument&) {  // a bad row: the steps before it stand, and the next run meets it first
+            if (given == 0) throw;
+            break;
+        }
+        const Source source{x, RowType::float32, ld * static_cast<int64_t>(sizeof(float)), 1, 1.0f, nullptr, {}, true};
+        const Pass::Goal update = goal(false);
+        pass_.bind({source, rows, {}, true}, clock(), &update, losses_.data());
+        pass_.enqueue(0);
+        advance(clock(), 1, context_->stream());
+        streamed_->done();
+    }
+    return finish(given, losses);
+}
+
+// ---- single batches ------------------------------------------------------------------------------------------------------
+
+bool StepOnDevice::one(const Rows& batch, const float* noise, const StepScalars& scalars, fvae_losses* losses,
+                       bool keep) {
+    context_->use();
+    const int B = static_cast<int>(batch.count), Z = model_.network().Z;
+    Noise given{};
+    given.stream = scalars.noise;
+    if (noise) {
+        if (noise_.count() < int64_t{B} * Z) noise_ = Buffer<float>(context_, int64_t{B} * Z, "a batch's noise");
+        noise_.upload(noise, int64_t{B} * Z);
+        given.given = noise_.data();
+        given.given_stride = Z;
+    }
+    const Scalars all{scalars.update, scalars.noise, scalars.beta, static_cast<float>(scalars.beta / B), 0};
+    const Progress start{0, 0};
+    scalars_.upload(&all, 1);
+    progress_.upload(&start, 1);
+    const Pass::Goal what = goal(keep);
+    pass_.bind({model_.source(batch, 0, B, staged_), B, given, false}, clock(), &what, losses_.data());
+    pass_.enqueue(0);
+    return finish(1, losses) == 1;
+}
+
+bool StepOnDevice::step(const Rows& batch, const float* noise, const StepScalars& scalars, fvae_losses* losses) {
+    const std::lock_guard lock(model_.mutex());
+    return one(batch, noise, scalars, losses, false);
+}
+
+bool StepOnDevice::gradients(const Rows& batch, const float* noise, const StepScalars& scalars, fvae_losses* losses,
+                             float* plain) {
+    const std::lock_guard lock(model_.mutex());
+    if (!one(batch, noise, scalars, losses, true)) return false;
+    std::vector<float> flat(z(model_.layout().floats));
+    pass_.gradient().download(flat.data(), model_.layout().floats);
+    model_.layout().unpack(model_.network(), flat.data(), plain);
+    return true;
+}
+
+fvae_losses StepOnDevice::evaluate(const Rows& rows, uint64_t seed, double beta) {
+    const std::lock_guard lock(model_.mutex());
+    context_->use();
+    if (!scoring_) scoring_.emplace(model_, Precision::float32, options_.free_bits);
+    const int64_t size = std::min<int64_t>(rows.count, options_.batch_size), batches = (rows.count + size - 1) / size;
+    const std::vector<Scalars> scalars(z(std::min(batches, kMostSteps)), Scalars{{}, {}, beta, 0.0f, 0});
+    const Progress start{0, 0};
+    scalars_.upload(scalars.data(), static_cast<int64_t>(scalars.size()));
+    progress_.upload(&start, 1);
+    fvae_losses sum{0.0, 0.0, 0.0};
+    for (int64_t batch = 0, n; batch < batches; batch += n) {
+        n = std::min(kMostSteps, batches - batch);
+        const auto rows_of = [&](int64_t i) { return std::min(size, rows.count - (batch + i) * size); };
+        for (int64_t i = 0; i < n; ++i) {
+            const int64_t first = (batch + i) * size;
+            const Noise noise{nullptr, 0, make_stream(seed, 0, kEvaluate), static_cast<uint32_t>(first)};
+            const Source source = model_.source(rows, first, rows_of(i), staged_);
+            scoring_->bind({source, static_cast<int>(rows_of(i)), noise, false}, clock(), nullptr, losses_.data());
+            scoring_->enqueue(static_cast<int>(i));
+        }
+        std::vector<Losses> all(z(n));
+        losses_.download(all.data(), n);
+        for (int64_t i = 0; i < n; ++i) {
+            const double weight = static_cast<double>(rows_of(i)) / static_cast<double>(rows.count);
+            sum.loss += all[z(i)].loss * weight;
+            sum.reconstruction += all[z(i)].reconstruction * weight;
+            sum.kl += all[z(i)].kl * weight;
+        }
+    }
+    return sum;
+}
+
+// ---- moments -------------------------------------------------------------------------------------------------------------
+
+void StepOnDevice::upload_moments(const float* m, const float* v) {
+    const std::lock_guard lock(model_.mutex());
+    context_->use();
+    std::vector<float> flat(z(model_.layout().floats));
+    const auto upload = [&](const float* plain, Buffer<float>& buffer) {
+        if (!plain || buffer.count() == 0) return;
+        model_.layout().pack(model_.network(), plain, flat.data());
+        buffer.upload(flat.data(), buffer.count());
+    };
+    upload(m, m_);
+    upload(v, v_);
+}
+
+void StepOnDevice::download_moments(float* m, float* v) const {
+    const std::lock_guard lock(model_.mutex());
+    context_->use();
+    if (m && m_.count() > 0) model_.layout().unpack(model_.network(), m_.download().data(), m);
+    if (v && v_.count() > 0) model_.layout().unpack(model_.network(), v_.download().data(), v);
+}
+
+}  // namespace fusedvae::cuda
+
+namespace fusedvae {
+
+std::unique_ptr<DeviceStep> DeviceStep::make(DeviceModel& model, const fvae_trainer_options& options,
+                                             Precision precision) {
+    auto& on_device = static_cast<cuda::ModelOnDevice&>(model);
+    on_device.context()->use();
+    return std::make_unique<cuda::StepOnDevice>(on_device, options, precision);
+}
+
+}  // namespace fusedvae

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+//
+// csrc/cuda/launch.h for the emulator: a launch is a closure that the stream runs.
+#pragma once
+#include <tuple>
+#include <utility>
+
+#include "../cuda_runtime.h"
+#include "../launch.h"
+#include "cuda/error.h"
+
+namespace fusedvae::cuda {
+
+template <class... Parameters, class... Arguments>
+void launch(const char* launcher, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+            cudaStream_t stream, Arguments&&... arguments) {
+    const std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
+    check(emulator::launch({launcher, grid, block, shared_bytes, sizeof values}, stream,
+                           [kernel, values] { std::apply(kernel, values); }),
+          launcher);
+}
+
+}  // namespace fusedvae::cuda

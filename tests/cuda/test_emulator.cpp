@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: MIT
+//
+// The emulated GPU itself: it computes what the PTX manual says, and finds the mistakes that it is there to find.
+#include <stdlib.h>
+
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "check.h"
+#include "emulator/cuda/ptx.h"
+#include "emulator/launch.h"
+#include "emulator/sanitizer.h"
+#include "emulator/settings.h"
+
+using namespace fusedvae::cuda;
+
+namespace {
+
+// FUSEDVAE_EMULATED_GPU for a test's length.
+struct Setting {
+    explicit Setting(const char* text) { setenv("FUSEDVAE_EMULATED_GPU", text, 1); }
+    ~Setting() { unsetenv("FUSEDVAE_EMULATED_GPU"); }
+};
+
+template <class... P, class... A>
+cudaError_t start(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments) {
+    const std::tuple<P...> values(arguments...);
+    return emulator::launch({"kernel", grid, block, shared, sizeof values}, stream,
+                            [kernel, values] { std::apply(kernel, values); });
+}
+
+void ok(cudaError_t error) {
+    if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+}
+
+template <class T>
+struct OnDevice {
+    T* p = nullptr;
+    size_t count;
+    explicit OnDevice(size_t n) : count(n) { ok(cudaMalloc(&p, n * sizeof(T))); }
+    explicit OnDevice(const std::vector<T>& values) : OnDevice(values.size()) {
+        ok(cudaMemcpy(p, values.data(), count * sizeof(T), cudaMemcpyHostToDevice));
+    }
+    ~OnDevice() { cudaFree(p); }
+    std::vector<T> get() const {
+        std::vector<T> out(count);
+        ok(cudaMemcpy(out.data(), p, count * sizeof(T), cudaMemcpyDeviceToHost));
+        return out;
+    }
+};
+
+// The kernel's fault must have all these words; the runtime then fails until it is told to forget.
+void expect_fault(cudaError_t error, std::initializer_list<const char*> words) {
+    CHECK_EQUAL(static_cast<int>(error), static_cast<int>(cudaErrorLaunchFailure));
+    const std::string text = cudaGetErrorString(error);
+    void* p;
+    const cudaError_t later = cudaMalloc(&p, 4);
+    emulator::forget_fault();
+    for (const char* word : words)
+        if (text.find(word) == std::string::npos) throw std::runtime_error("\"" + text + "\" without \"" + word + "\"");
+    CHECK_EQUAL(static_cast<int>(later), static_cast<int>(cudaErrorLaunchFailure));
+}
+
+std::vector<float> random_floats(size_t count, unsigned seed) {
+    std::mt19937 bits(seed);
+    std::vector<float> out(count);
+    for (float& x : out) x = static_cast<float>(static_cast<int>(bits() % 2001) - 1000) / 256.0f;
+    return out;
+}
+
+// ---- threads, barriers, shuffles -------------------------------------------------------------------------------------
+
+__global__ void number_threads(int* out) {
+    const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+    const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+    const unsigned size = blockDim.x * blockDim.y * blockDim.z;
+    out[block * size + thread] = static_cast<int>(block * size + thread);
+}
+
+TEST(every_thread_runs_once) {
+    OnDevice<int> out(3 * 2 * 2 * 4 * 3 * 2);
+    ok(start(number_threads, dim3(3, 2, 2), dim3(4, 3, 2), 0, nullptr, out.p));
+    const auto numbers = out.get();
+    for (size_t i = 0; i < numbers.size(); ++i) CHECK_EQUAL(numbers[i], static_cast<int>(i));
+}
+
+__global__ void reverse_block(const float* in, float* out) {
+    float* shared = shared_memory<float>();
+    const int n = static_cast<int>(blockDim.x), i = static_cast<int>(threadIdx.x),
+              at = static_cast<int>(blockIdx.x) * n;
+    shared[i] = in[at + i];
+    __syncthreads();
+    out[at + i] = shared[n - 1 - i];
+}
+
+__global__ void reverse_without_barrier(const float* in, float* out) {
+    float* shared = shared_memory<float>();
+    const int n = static_cast<int>(blockDim.x), i = static_cast<int>(threadIdx.x);
+    shared[i] = in[i];
+    out[i] = shared[n - 1 - i];
+}
+
+TEST(a_barrier_makes_shared_memory_visible) {
+    const auto values = random_floats(3 * 96, 1);
+    OnDevice<float> in(values), out(values.size());
+    for (const char* setting : {"", "order=backward", "races=1"}) {
+        const Setting set(setting);
+        ok(start(reverse_block, 3, 96, 96 * 4, nullptr, in.p, out.p));
+        const auto got = out.get();
+        for (size_t i = 0; i < got.size(); ++i) CHECK_EQUAL(got[i], values[i / 96 * 96 + 95 - i % 96]);
+    }
+}
+
+TEST(a_missing_barrier_is_a_race) {
+    const Setting set("races=1");
+    OnDevice<float> in(random_floats(64, 2)), out(64);
+    expect_fault(start(reverse_without_barrier, 1, 64, 64 * 4, nullptr, in.p, out.p),
+                 {"kernel: the order of its threads"});
+}
+
+TEST(shared_memory_that_nobody_wrote_is_nan) {
+    OnDevice<float> in(random_floats(64, 2)), out(64);
+    ok(start(reverse_without_barrier, 1, 64, 64 * 4, nullptr, in.p, out.p));
+    CHECK(std::isnan(out.get()[0]));
+}
+
+__global__ void shuffles(int* out) {  // (6, 32)
+    const int lane = static_cast<int>(threadIdx.x);
+    out[lane] = __shfl_xor_sync(0xffffffffu, lane, 5);
+    out[32 + lane] = __shfl_down_sync(0xffffffffu, lane, 3);
+    out[64 + lane] = __shfl_up_sync(0xffffffffu, lane, 3);
+    out[96 + lane] = __shfl_sync(0xffffffffu, lane * lane, 7);
+    out[128 + lane] = static_cast<int>(__ballot_sync(0xffffffffu, lane % 3 == 0));
+    float sum = static_cast<float>(lane);
+    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+    out[160 + lane] = static_cast<int>(sum);
+}
+
+TEST(shuffles_move_values_between_lanes) {
+    OnDevice<int> out(6 * 32);
+    ok(start(shuffles, 1, 32, 0, nullptr, out.p));
+    const auto got = out.get();
+    unsigned ballot = 0;
+    for (int lane = 0; lane < 32; ++lane) ballot |= static_cast<unsigned>(lane % 3 == 0) << lane;
+    for (int lane = 0; lane < 32; ++lane) {
+        CHECK_EQUAL(got[lane], lane ^ 5);
+        CHECK_EQUAL(got[32 + lane], lane + 3 < 32 ? lane + 3 : lane);
+        CHECK_EQUAL(got[64 + lane], lane - 3 >= 0 ? lane - 3 : lane);
+        CHECK_EQUAL(got[96 + lane], 49);
+        CHECK_EQUAL(static_cast<unsigned>(got[128 + lane]), ballot);
+        CHECK_EQUAL(got[160 + lane], 31 * 32 / 2);
+    }
+}
+
+__global__ void leave_early(int limit) {
+    if (static_cast<int>(threadIdx.x) >= limit) return;
+    __syncthreads();
+}
+__global__ void barriers_apart() {
+    if (threadIdx.x < 32)
+        __syncthreads();
+    else
+        __syncthreads();
+}
+__global__ void shuffle_in_half_a_warp() {
+    if (threadIdx.x < 16) __shfl_xor_sync(0xffffffffu, 1, 1);
+    __syncthreads();
+}
+__global__ void shuffle_of_some() { __shfl_xor_sync(0xffffu, 1, 1); }
+__global__ void synchronise_warp() { __syncwarp(); }
+
+TEST(barriers_that_not_all_reach_are_faults) {
+    expect_fault(start(leave_early, 2, 64, 0, nullptr, 40),
+                 {"kernel: thread (0, 0, 0) of block (0, 0, 0) waits at __syncthreads() (test_emulator.cpp:",
+                  "which thread (40, 0, 0)", "never reaches: it has returned"});
+    expect_fault(start(barriers_apart, 1, 64, 0, nullptr), {"while thread", "all must reach the same"});
+    expect_fault(start(shuffle_in_half_a_warp, 1, 32, 0, nullptr), {"__shfl_xor_sync()", "waits at __syncthreads()"});
+    expect_fault(start(shuffle_of_some, 1, 32, 0, nullptr), {"without all lanes in its mask"});
+    expect_fault(start(synchronise_warp, 1, 48, 0, nullptr), {"its warp has only 16 threads"});
+    ok(start(leave_early, 2, 64, 0, nullptr, 64));  // the runtime is well again
+}
+
+__global__ void write_at(float* p, int at) { p[at] = 1.0f; }
+__global__ void write_shared_at(int at) { shared_memory<float>()[at] = 1.0f; }
+
+TEST(writes_outside_memory_are_faults) {
+    if (emulator::kAddressSanitizer) return;  // it ends the program, with a report of its own
+    OnDevice<float> out(10);
+    expect_fault(start(write_at, 1, 1, 0, nullptr, out.p, 10),
+                 {"written 0 bytes after the end of an allocation of 40"});
+    OnDevice<float> other(10);
+    expect_fault(start(write_at, 1, 1, 0, nullptr, other.p, -2), {"written 8 bytes before the start"});
+    expect_fault(start(write_shared_at, 1, 1, 12, nullptr, 3), {"wrote beyond its 12 bytes of shared memory"});
+}
+
+// ---- what ptx.h has --------------------------------------------------------------------------------------------------
+
+// c (16, 8) = a (16, 8) b (8, 8): fragments gathered as the manual's formulas say, by element.
+__global__ void multiply_tf32(const float* a, const float* b, float* c) {
+    const int lane = static_cast<int>(threadIdx.x), group = lane >> 2, in_group = lane % 4;
+    uint32_t ra[4], rb[2];
+    for (int i = 0; i < 4; ++i) {
+        const int row = i == 0 || i == 2 ? group : group + 8;
+        const int column = i <= 1 ? in_group : in_group + 4;
+        ra[i] = to_tf32(a[row * 8 + column]);
+    }
+    for (int i = 0; i < 2; ++i) rb[i] = to_tf32(b[(i == 0 ? in_group : in_group + 4) * 8 + group]);
+    float d[4] = {};
+    mma_tf32(d, ra, rb);
+    for (int i = 0; i < 4; ++i) c[(i < 2 ? group : group + 8) * 8 + in_group * 2 + (i & 1)] = d[i];
+}
+
+// c (16, 8) = a (16, 16) b (16, 8); a through ldmatrix from shared memory, b transposed by it.
+__global__ void multiply_bf16(const float* a, const float* b, float* c) {
+    auto* shared = shared_memory<uint16_t>();  // a (16, 16), then b (16, 8)
+    const int lane = static_cast<int>(threadIdx.x), group = lane >> 2, in_group = lane % 4;
+    for (int i = lane; i < 256; i += 32) shared[i] = static_cast<uint16_t>(pack_bf16(a[i], 0.0f));
+    for (int i = lane; i < 128; i += 32) shared[256 + i] = static_cast<uint16_t>(pack_bf16(b[i], 0.0f));
+    __syncwarp();
+    uint32_t ra[4], rb[4];
+    // Matrices in the order of the registers: rows 0..7, rows 8..15, both of columns 0..7, then of columns 8..15.
+    ldmatrix_x4(ra, shared + lane % 16 * 16 + lane / 16 * 8);
+    ldmatrix_x4_transposed(rb, shared + 256 + lane % 16 * 8);
+    float d[4] = {};
+    mma_bf16(d, ra, rb);
+    for (int i = 0; i < 4; ++i) c[(i < 2 ? group : group + 8) * 8 + in_group * 2 + (i & 1)] = d[i];
+}
+
+template <int K>
+void check_product(void (*kernel)(const float*, const float*, float*)) {
+    // Multiples of 1/256 below 4 have 10 bits at most here: both types and all sums hold them exactly.
+    auto a = random_floats(16 * K, 3), b = random_floats(K * 8, 4);
+    for (auto* values : {&a, &b})
+        for (float& x : *values) x = std::trunc(x * 8.0f);
+    OnDevice<float> da(a), db(b), dc(16 * 8);
+    ok(start(kernel, 1, 32, (256 + 128) * 2, nullptr, da.p, db.p, dc.p));
+    const auto c = dc.get();
+    for (int i = 0; i < 16; ++i)
+        for (int j = 0; j < 8; ++j) {
+            float sum = 0;
+            for (int k = 0; k < K; ++k) sum += a[i * K + k] * b[k * 8 + j];
+            CHECK_EQUAL(c[i * 8 + j], sum);
+        }
+}
+
+TEST(tensor_core_products_have_the_manuals_layout) {
+    check_product<8>(multiply_tf32);
+    check_product<16>(multiply_bf16);
+}
+
+TEST(conversions_round_as_the_hardware) {
+    const auto tf32 = [](float x) { return __uint_as_float(to_tf32(x)); };
+    CHECK_EQUAL(tf32(1.0f + 0x1p-10f), 1.0f + 0x1p-10f);
+    CHECK_EQUAL(tf32(1.0f + 0x1p-11f), 1.0f + 0x1p-10f);  // a tie: away from zero
+    CHECK_EQUAL(tf32(-1.0f - 0x1p-11f), -1.0f - 0x1p-10f);
+    CHECK_EQUAL(tf32(1.0f + 0x1p-11f - 0x1p-23f), 1.0f);
+    CHECK(std::isinf(tf32(INFINITY)) && std::isnan(tf32(NAN)));
+    const uint32_t pair = pack_bf16(1.0f + 0x1p-8f, 1.0f + 0x3p-8f);  // ties: to even
+    CHECK_EQUAL(bf16_value(pair, 0), 1.0f);
+    CHECK_EQUAL(bf16_value(pair, 1), 1.0f + 0x1p-6f);
+    CHECK(std::isnan(bf16_value(pack_bf16(NAN, 0.0f), 0)));
+}
+
+__global__ void copy_through_shared(const float* in, float* out, int valid, bool wait) {
+    float* shared = shared_memory<float>();  // two stages of 4 floats per thread
+    const int i = static_cast<int>(threadIdx.x), n = static_cast<int>(blockDim.x);
+    copy_async16(shared + 4 * i, in + 4 * i, i < valid);
+    commit_copies();
+    copy_async16(shared + 4 * (n + i), in + 4 * (n + i), true);
+    commit_copies();
+    if (wait) wait_copies<1>();
+    for (int j = 0; j < 4; ++j) out[4 * i + j] = shared[4 * i + j];
+    wait_copies<0>();
+    for (int j = 0; j < 4; ++j) out[4 * (n + i) + j] = shared[4 * (n + i) + j];
+}
+
+TEST(asynchronous_copies_arrive_when_waited_for) {
+    const auto values = random_floats(2 * 32 * 4, 5);
+    OnDevice<float> in(values), out(values.size());
+    for (const char* setting : {"", "order=backward", "races=1"}) {
+        const Setting set(setting);
+        ok(start(copy_through_shared, 1, 32, 2 * 32 * 16, nullptr, in.p, out.p, 20, true));
+        const auto got = out.get();
+        for (size_t i = 0; i < got.size(); ++i) CHECK_EQUAL(got[i], i >= 20 * 4 && i < 32 * 4 ? 0.0f : values[i]);
+    }
+    const Setting set("races=1");
+    expect_fault(start(copy_through_shared, 1, 32, 2 * 32 * 16, nullptr, in.p, out.p, 20, false), {"the order of"});
+}
+
+__global__ void copy_wrongly(const float* in, int shared_at, int at) {
+    copy_async16(shared_memory<float>() + shared_at, in + at, true);
+}
+
+TEST(wrong_asynchronous_copies_are_faults) {
+    OnDevice<float> in(8);
+    expect_fault(start(copy_wrongly, 1, 1, 16, nullptr, in.p, 0, 1), {"multiples of 16"});
+    expect_fault(start(copy_wrongly, 1, 1, 16, nullptr, in.p, 1, 0), {"outside the block's shared memory"});
+    expect_fault(start(copy_wrongly, 1, 1, 16, nullptr, in.p, 0, 8), {"outside the device's memory"});
+}
+
+// ---- the runtime -----------------------------------------------------------------------------------------------------
+
+__global__ void add(float* p, float x) { p[threadIdx.x] += x; }
+
+TEST(a_graph_replays_what_was_captured) {
+    for (const char* setting : {"", "streams=late"}) {
+        const Setting set(setting);
+        OnDevice<float> values(std::vector<float>{1, 2, 3});
+        float* pinned;
+        ok(cudaMallocHost(&pinned, 3 * sizeof(float)));
+        cudaStream_t stream, other;
+        ok(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+        ok(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+        cudaEvent_t fork, join;
+        ok(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming));
+        ok(cudaEventCreateWithFlags(&join, cudaEventDisableTiming));
+
+        ok(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+        ok(start(add, 1, 3, 0, stream, values.p, 10.0f));
+        ok(cudaEventRecord(fork, stream));
+        ok(cudaStreamWaitEvent(other, fork));
+        ok(cudaMemcpyAsync(pinned, values.p, 12, cudaMemcpyDeviceToHost, other));
+        ok(cudaEventRecord(join, other));
+        ok(cudaStreamWaitEvent(stream, join));
+        cudaGraph_t graph;
+        ok(cudaStreamEndCapture(stream, &graph));
+        CHECK_EQUAL(values.get()[0], 1.0f);  // nothing has run
+
+        cudaGraphExec_t exec;
+        ok(cudaGraphInstantiate(&exec, graph));
+        ok(cudaGraphDestroy(graph));
+        ok(cudaGraphLaunch(exec, stream));
+        ok(cudaGraphLaunch(exec, stream));
+        ok(cudaStreamSynchronize(stream));
+        for (int i = 0; i < 3; ++i) CHECK_EQUAL(pinned[i], 21.0f + static_cast<float>(i));
+        ok(cudaGraphExecDestroy(exec));
+        ok(cudaFreeHost(pinned));
+        for (const cudaEvent_t event : {fork, join}) ok(cudaEventDestroy(event));
+        for (const cudaStream_t one : {stream, other}) ok(cudaStreamDestroy(one));
+    }
+}
+
+TEST(wrong_captures_are_errors) {
+    cudaStream_t stream, other;
+    ok(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    ok(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+    cudaEvent_t event;
+    ok(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    cudaGraph_t graph;
+    void* p;
+    ok(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+    CHECK_EQUAL(cudaMalloc(&p, 4), cudaErrorStreamCaptureUnsupported);
+    CHECK_EQUAL(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated);
+    ok(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
+    CHECK_EQUAL(cudaStreamSynchronize(stream), cudaErrorStreamCaptureUnsupported);
+    CHECK_EQUAL(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated);
+    ok(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
+    ok(cudaEventRecord(event, stream));
+    ok(cudaStreamWaitEvent(other, event));
+    OnDevice<float> one(1);
+    ok(cudaMemsetAsync(one.p, 0, 4, other));
+    CHECK_EQUAL(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureUnjoined);
+    ok(cudaEventDestroy(event));
+    for (const cudaStream_t each : {stream, other}) ok(cudaStreamDestroy(each));
+}
+
+TEST(late_streams_run_when_waited_for) {
+    const Setting set("streams=late");
+    OnDevice<float> values(std::vector<float>{1});
+    float* pinned;
+    ok(cudaMallocHost(&pinned, sizeof(float)));
+    *pinned = 0;
+    cudaStream_t first, second;
+    ok(cudaStreamCreateWithFlags(&first, cudaStreamNonBlocking));
+    ok(cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking));
+    cudaEvent_t event;
+    ok(cudaEventCreateWithFlags(&event, cudaEventDefault));
+    ok(start(add, 1, 1, 0, first, values.p, 10.0f));
+    ok(cudaEventRecord(event, first));
+    ok(start(add, 1, 1, 0, first, values.p, 100.0f));
+    ok(cudaStreamWaitEvent(second, event));
+    ok(cudaMemcpyAsync(pinned, values.p, 4, cudaMemcpyDeviceToHost, second));
+    CHECK_EQUAL(*pinned, 0.0f);
+    float milliseconds;
+    CHECK_EQUAL(cudaEventElapsedTime(&milliseconds, event, event), cudaErrorNotReady);
+    ok(cudaStreamSynchronize(second));
+    CHECK_EQUAL(*pinned, 11.0f);  // what the event stands for, and no more
+    ok(cudaEventElapsedTime(&milliseconds, event, event));
+    CHECK_EQUAL(milliseconds, 0.0f);
+    ok(cudaDeviceSynchronize());
+    CHECK_EQUAL(values.get()[0], 111.0f);
+    ok(cudaFreeHost(pinned));
+    ok(cudaEventDestroy(event));
+    for (const cudaStream_t stream : {first, second}) ok(cudaStreamDestroy(stream));
+}
+
+TEST(copies_know_both_ends) {
+    OnDevice<float> values(4);
+    float host[8] = {};
+    const auto copy = [](void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+        return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+    };
+    CHECK_EQUAL(copy(values.p, host, 20, cudaMemcpyHostToDevice), cudaErrorInvalidValue);
+    CHECK_EQUAL(
+        std::string(cudaGetErrorString(cudaErrorInvalidValue)),
+        "invalid argument (cudaMemcpyAsync: 20 bytes to the device, given device memory, 0 bytes into an allocation "
+        "of 16)");
+    CHECK_EQUAL(copy(host, values.p, 16, cudaMemcpyHostToDevice), cudaErrorInvalidValue);
+    CHECK_EQUAL(copy(values.p, host, 16, cudaMemcpyDeviceToDevice), cudaErrorInvalidValue);
+    CHECK_EQUAL(cudaGetLastError(), cudaErrorInvalidValue);
+    CHECK_EQUAL(cudaGetLastError(), cudaSuccess);
+    ok(copy(values.p, host, 16, cudaMemcpyDefault));
+    ok(copy(host, values.p, 16, cudaMemcpyDefault));
+    CHECK_EQUAL(cudaFree(host), cudaErrorInvalidValue);
+    CHECK_EQUAL(cudaFree(values.p + 1), cudaErrorInvalidValue);
+    cudaPointerAttributes attributes;
+    ok(cudaPointerGetAttributes(&attributes, values.p + 2));
+    CHECK(attributes.type == cudaMemoryTypeDevice && attributes.device == 0);
+    ok(cudaPointerGetAttributes(&attributes, host));
+    CHECK(attributes.type == cudaMemoryTypeUnregistered);
+    ok(cudaHostRegister(host, sizeof host, cudaHostRegisterReadOnly));
+    CHECK_EQUAL(cudaHostRegister(host + 1, 4, 0), cudaErrorHostMemoryAlreadyRegistered);
+    ok(cudaPointerGetAttributes(&attributes, host));
+    CHECK(attributes.type == cudaMemoryTypeHost);
+    ok(cudaHostUnregister(host));
+    CHECK_EQUAL(cudaHostUnregister(host), cudaErrorHostMemoryNotRegistered);
+}
+
+TEST(launches_have_limits) {
+    CHECK_EQUAL(start(leave_early, 1, 1025, 0, nullptr, 2000), cudaErrorInvalidConfiguration);
+    CHECK_EQUAL(start(leave_early, dim3(1, 65536), 32, 0, nullptr, 32), cudaErrorInvalidConfiguration);
+    CHECK_EQUAL(start(leave_early, 0, 32, 0, nullptr, 32), cudaErrorInvalidConfiguration);
+    ok(start(leave_early, 1, 32, 227 * 1024, nullptr, 32));
+    CHECK_EQUAL(start(leave_early, 1, 32, 227 * 1024 + 1, nullptr, 32), cudaErrorInvalidValue);
+    const Setting set("architecture=80");
+    CHECK_EQUAL(start(leave_early, 1, 32, 164 * 1024, nullptr, 32), cudaErrorInvalidValue);
+}
+
+TEST(the_environment_chooses_devices_and_failures) {
+    int count = 0;
+    void* p = nullptr;
+    {
+        const Setting set("devices=0");
+        CHECK_EQUAL(cudaGetDeviceCount(&count), cudaErrorNoDevice);
+    }
+    {
+        const Setting set("driver=12040");
+        CHECK_EQUAL(cudaGetDeviceCount(&count), cudaErrorInsufficientDriver);
+        ok(cudaDriverGetVersion(&count));
+        CHECK_EQUAL(count, 12040);
+    }
+    {
+        const Setting set("devices=2,architecture=75,memory=1M");
+        ok(cudaGetDeviceCount(&count));
+        CHECK_EQUAL(count, 2);
+        cudaDeviceProp properties;
+        ok(cudaGetDeviceProperties(&properties, 1));
+        CHECK(properties.major == 7 && properties.minor == 5 && properties.totalGlobalMem == 1 << 20);
+        CHECK_EQUAL(cudaSetDevice(2), cudaErrorInvalidDevice);
+        ok(cudaMalloc(&p, 1 << 19));
+        void* more = nullptr;
+        CHECK_EQUAL(cudaMalloc(&more, (1 << 19) + 1), cudaErrorMemoryAllocation);
+        size_t free_bytes, total;
+        ok(cudaMemGetInfo(&free_bytes, &total));
+        CHECK(free_bytes == 1 << 19 && total == 1 << 20);
+        ok(cudaSetDevice(1));  // whose memory is its own
+        ok(cudaMalloc(&more, 1 << 20));
+        ok(cudaFree(more));
+        ok(cudaSetDevice(0));
+        ok(cudaFree(p));
+    }
+    {
+        const Setting set("fail=cudaMalloc:2");
+        ok(cudaMalloc(&p, 4));
+        void* more = nullptr;
+        CHECK_EQUAL(cudaMalloc(&more, 4), cudaErrorMemoryAllocation);
+        ok(cudaMalloc(&more, 4));
+        ok(cudaFree(more));
+        ok(cudaFree(p));
+    }
+    CHECK_THROWS(emulator::parse("order=sideways"), std::invalid_argument, "it is forward or backward");
+    CHECK_THROWS(emulator::parse("colour=red"), std::invalid_argument, "colour=red");
+}
+
+}  // namespace
