@@ -13,6 +13,8 @@
 #include "cuda/kernels.h"
 #include "device_cases.h"
 
+namespace device_kernels {
+
 using namespace device_cases;
 namespace cuda = fusedvae::cuda;
 using fusedvae::Activation;
@@ -22,8 +24,6 @@ using kernel_cases::kFunction;
 using kernel_cases::Random;
 using kernel_cases::Shape;
 using kernel_cases::to_matrix;
-
-namespace device_kernels {
 
 const std::vector<Shape> kShapes = {{1, 1, 1},     {17, 33, 129},  {129, 17, 33},
                                     {33, 129, 17}, {31, 1000, 31}, {130, 8, 64}};
