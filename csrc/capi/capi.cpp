@@ -152,6 +152,21 @@ fvae_status fvae_model_create(const fvae_config* config, uint64_t seed, fvae_mod
 }
 void fvae_model_free(fvae_model* model) { delete model; }
 
+fvae_status fvae_model_copy(const fvae_model* model, fvae_precision weights, fvae_model** copy) {
+    return guarded([&] {
+        require(model, "model");
+        require(copy, "copy");
+        *copy = new fvae_model{model->model->copy(weights)};
+    });
+}
+fvae_status fvae_model_weights(const fvae_model* model, fvae_precision* weights) {
+    return guarded([&] {
+        require(model, "model");
+        require(weights, "weights");
+        *weights = model->model->weights();
+    });
+}
+
 fvae_status fvae_model_config(const fvae_model* model, fvae_config* config) {
     return guarded([&] {
         require(model, "model");

@@ -22,6 +22,11 @@ void check_epochs(int64_t epochs) {
                                     std::to_string(epochs));
 }
 
+std::shared_ptr<Model> trainable(std::shared_ptr<Model> model) {
+    model->check_trainable();
+    return model;
+}
+
 fvae_trainer_options checked(fvae_trainer_options options) {
     check(options);
     options.precision = available(options.precision);
@@ -50,7 +55,7 @@ class Trainer::Busy {
 };
 
 Trainer::Trainer(std::shared_ptr<Model> model, const fvae_trainer_options& options)
-    : model_(std::move(model)),
+    : model_(trainable(std::move(model))),
       options_(checked(options)),
       backend_(backend_in(options_.precision)),
       step_(model_->config, model_->network, backend_),

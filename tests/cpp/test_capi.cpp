@@ -40,6 +40,10 @@ TEST(null_is_an_error) {
         fvae_model_create(nullptr, 0, &new_model),
         fvae_model_create(&config, 0, nullptr),
         fvae_model_create(&no_shape, 0, &new_model),
+        fvae_model_copy(nullptr, FVAE_PRECISION_FLOAT32, &new_model),
+        fvae_model_copy(model.get(), FVAE_PRECISION_FLOAT32, nullptr),
+        fvae_model_weights(nullptr, nullptr),
+        fvae_model_weights(model.get(), nullptr),
         fvae_model_config(nullptr, nullptr),
         fvae_model_config(model.get(), nullptr),
         fvae_model_parameter_info(nullptr, 0, nullptr, nullptr, nullptr),
@@ -232,4 +236,48 @@ TEST(gradients_refuse_what_has_none) {
     CHECK_FAILS(
         fvae_model_gradients(model.get(), &x, nullptr, 1, 0, 1.0, 0.0, FVAE_PRECISION_FLOAT32, &losses, nullptr),
         FVAE_NON_FINITE, "no gradient");
+}
+
+TEST(copies_hold_what_they_are_asked_to) {
+    ModelHandle model = make_model();
+    fvae_detector detector = fvae_detector_default();
+    detector.threshold = -3.0;
+    ok(fvae_model_set_detector(model.get(), &detector));
+    fvae_model* made = nullptr;
+    ok(fvae_model_copy(model.get(), FVAE_PRECISION_FLOAT32, &made));
+    const ModelHandle same(made, fvae_model_free);
+    CHECK(parameters(same.get()) == parameters(model.get()));
+    CHECK(fvae_model_has_detector(same.get()));
+
+    made = nullptr;
+    fvae_precision none;
+    write_code(none, 77);
+    CHECK_FAILS(fvae_model_copy(model.get(), none, &made), FVAE_INVALID_ARGUMENT, "it is the number 77");
+    CHECK_FAILS(fvae_model_copy(model.get(), FVAE_PRECISION_AUTO, &made), FVAE_INVALID_ARGUMENT, "float32 or bfloat16");
+    CHECK(made == nullptr);
+}
+
+TEST(bfloat16_weights_are_not_trained) {
+    ModelHandle model = make_model();
+    fvae_model* made = nullptr;
+    ok(fvae_model_copy(model.get(), FVAE_PRECISION_BFLOAT16, &made));
+    const ModelHandle held(made, fvae_model_free);
+    const fvae_trainer_options options = fvae_trainer_options_default();
+    fvae_trainer* trainer = nullptr;
+    CHECK_FAILS(fvae_trainer_create(held.get(), &options, &trainer), FVAE_INVALID_ARGUMENT, "float32 copy");
+    CHECK(trainer == nullptr);
+    const fvae_array x = rows();
+    fvae_losses losses;
+    CHECK_FAILS(fvae_model_gradients(held.get(), &x, nullptr, 1, 0, 1.0, 0.0, FVAE_PRECISION_FLOAT32, &losses, nullptr),
+                FVAE_INVALID_ARGUMENT, "float32 copy");
+
+    std::vector<std::vector<float>> values = parameters(held.get());
+    values[0][5] = 0x1.ffp127f;
+    CHECK_FAILS(fvae_model_set_parameter(held.get(), 0, values[0].data()), FVAE_INVALID_ARGUMENT,
+                "too large for bfloat16");
+    ok(fvae_model_set_parameter(model.get(), 0, values[0].data()));
+    made = nullptr;
+    CHECK_FAILS(fvae_model_copy(model.get(), FVAE_PRECISION_BFLOAT16, &made), FVAE_INVALID_ARGUMENT,
+                "'encoder.0.weight'");
+    CHECK(made == nullptr);
 }

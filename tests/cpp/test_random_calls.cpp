@@ -33,12 +33,12 @@ class Caller {
     // One call; its name for the count of those that succeed.
     void call() {
         using Call = void (Caller::*)();
-        static constexpr Call kCalls[] = {&Caller::create,    &Caller::create,    &Caller::trainer, &Caller::trainer,
-                                          &Caller::encode,    &Caller::decode,    &Caller::into,    &Caller::scores,
-                                          &Caller::detector,  &Caller::step,      &Caller::fit,     &Caller::source,
-                                          &Caller::evaluate,  &Caller::save,      &Caller::load,    &Caller::resume,
-                                          &Caller::parameter, &Caller::gradients, &Caller::history, &Caller::latent,
-                                          &Caller::kernel,    &Caller::global,    &Caller::rate};
+        static constexpr Call kCalls[] = {&Caller::create,   &Caller::create,    &Caller::trainer,   &Caller::trainer,
+                                          &Caller::encode,   &Caller::decode,    &Caller::into,      &Caller::scores,
+                                          &Caller::detector, &Caller::step,      &Caller::fit,       &Caller::source,
+                                          &Caller::evaluate, &Caller::save,      &Caller::load,      &Caller::resume,
+                                          &Caller::copy,     &Caller::parameter, &Caller::gradients, &Caller::history,
+                                          &Caller::latent,   &Caller::kernel,    &Caller::global,    &Caller::rate};
         (this->*kCalls[below(std::size(kCalls))])();
     }
     const std::map<std::string, std::array<long, 2>>& counts() const { return counts_; }
@@ -290,6 +290,16 @@ class Caller {
         count("load", status);
         if (status == FVAE_OK && !models_.empty()) return model().reset(made);
         fvae_model_free(made);
+    }
+    void copy() {
+        if (models_.empty()) return;
+        fvae_model* made = nullptr;
+        const fvae_status status = fvae_model_copy(model().get(), code<fvae_precision>(2), rarely() ? nullptr : &made);
+        count("copy", status);
+        if (status != FVAE_OK) return;
+        fvae_precision weights;
+        count("weights", fvae_model_weights(made, rarely() ? nullptr : &weights));
+        model().reset(made);
     }
     void resume() {
         fvae_trainer* made = nullptr;

@@ -258,21 +258,18 @@ class Model {
     void set_parameter(int64_t index, const float* values) { check(fvae_model_set_parameter(get(), index, values)); }
     void init_output_bias(const fvae_array& x) { check(fvae_model_init_output_bias(get(), &x)); }
 
-    // A second model with the same parameters.
-    Model copy() const {
-        Model other(config());
-        const std::vector<ParameterInfo> infos = parameters();
-        std::vector<float> values;
-        for (size_t i = 0; i < infos.size(); ++i) {
-            values.resize(static_cast<size_t>(infos[i].size()));
-            get_parameter(static_cast<int64_t>(i), values.data());
-            other.set_parameter(static_cast<int64_t>(i), values.data());
-        }
-        if (has_detector()) {
-            const fvae_detector own = detector();
-            other.set_detector(&own);
-        }
-        return other;
+    // What the weights are held in; see fvae_model_copy.
+    fvae_precision weights() const {
+        fvae_precision held = FVAE_PRECISION_FLOAT32;
+        check(fvae_model_weights(get(), &held));
+        return held;
+    }
+    // A second model with the same parameters; its weights are held in float32, or for serving in bfloat16.
+    Model copy() const { return copy(weights()); }
+    Model copy(fvae_precision weights) const {
+        fvae_model* other = nullptr;
+        check(fvae_model_copy(get(), weights, &other));
+        return Model(other);
     }
 
     void encode(const fvae_array& x, float* mu, float* logvar) const {
