@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Models whose weights are held in bfloat16: the float32 model of the rounded weights, to the bit, and how near it is."""
+"""Models whose weights are held in bfloat16: the float32 model of the rounded weights, to the bit, and its error."""
 
 import copy
 import pickle
@@ -106,7 +106,7 @@ def test_what_is_refused(make_model, x, tmp_path):
             ask(16)
     huge = {name: np.full_like(values, 3.4e38) for name, values in model.parameters().items()}
     before = served.reconstruct(x)
-    with pytest.raises(ValueError, match="'encoder.0.weight' holds a value too large for bfloat16 at element 0"):
+    with pytest.raises(ValueError, match=r"'encoder\.0\.weight' holds a value too large for bfloat16 at element 0"):
         served.set_parameters(huge)
     assert np.array_equal(served.reconstruct(x), before)
     model.set_parameters(huge)
