@@ -89,7 +89,7 @@ class Model:
         """A second model with the same parameters and detector. weights: "float32", "bfloat16", None: as here.
 
         "bfloat16" is for serving: each weight is rounded to the nearest bfloat16 (ties to even, at most 1/256 of it
-        away) and takes two bytes instead of four, so that calls with few rows, which wait for the weights, are about
+        away) and takes two bytes instead of four, so that calls with one row, which wait for the weights, are about
         twice as fast where a network does not fit the innermost cache. All else stays float32, on any processor: the
         copy gives the bits of a float32 model that holds the rounded weights, whatever rows accompany one. It cannot be
         trained, and is float32 in a file. ValueError where a weight is too large for bfloat16.
