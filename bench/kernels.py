@@ -50,6 +50,10 @@ def kernel_table(records: dict[str, list[dict]]) -> str:
     return table(headers, lines)
 
 
+def peak(records: dict[str, list[dict]]) -> float:
+    return statistics.median(line["peak_gflops"]["median"] for lines in records.values() for line in lines)
+
+
 def tiles(program: Path, turns: int, seconds: float) -> dict[str, dict]:
     """{backend: its peak and its tiles}, each tile with its median percentage of that peak."""
     backends = ask(program, turns, seconds)
@@ -83,7 +87,9 @@ def tile_table(backends: dict[str, dict], walk: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backend", default="avx512", help="of the kernels; tiles are of all (%(default)s)")
+    parser.add_argument(
+        "--backends", default="avx512,avx512_bf16", help="of the kernels; tiles are of all (%(default)s)"
+    )
     parser.add_argument("--turns", type=int, default=9, help="of each arm (%(default)s)")
     parser.add_argument("--seconds", type=float, default=0.01, help="of each turn; tiles a third (%(default)s)")
     parser.add_argument("--out", metavar="DIR", help="write kernels.json and kernels.txt there")
@@ -92,16 +98,21 @@ def main() -> None:
     programs = build(options.build, "bench_kernels", "bench_tiles")
     where = {**machine(), "compiler": compiler_of(programs)}
     with Neighbours() as neighbours:
-        lines = kernels(programs / "bench_kernels", options.backend, options.turns, options.seconds)
+        lines = {
+            name: kernels(programs / "bench_kernels", name, options.turns, options.seconds)
+            for name in options.backends.split(",")
+        }
         backends = tiles(programs / "bench_tiles", options.turns, options.seconds / 3)
 
-    peak = statistics.median(line["peak_gflops"]["median"] for lines_of in lines.values() for line in lines_of)
     peaks = ", ".join(f"{name} {record['peak_gflops']:.1f}" for name, record in backends.items())
     text = "\n".join(
         [
             f"{where['processor']}; {where['compiler']}; one thread; commit {where['commit']}",
-            f"\nEvery kernel of the list on {options.backend}, peak {peak:.0f} GFLOP/s; plain: the product alone\n",
-            kernel_table(lines),
+            *(
+                f"\nEvery kernel of the list on {name}, peak {peak(records):.0f} GFLOP/s; plain: the product alone\n\n"
+                f"{kernel_table(records)}"
+                for name, records in lines.items()
+            ),
             f"\nTiles, rows by columns, percent of each backend's peak (GFLOP/s: {peaks}); * those it takes",
             "\nrows of A along the inner dimension (forward, dgrad)\n",
             tile_table(backends, "along"),
@@ -111,7 +122,7 @@ def main() -> None:
     )
     print(text)
     if options.out:
-        record = {"benchmark": "kernels", "machine": where, "backend": options.backend, "kernels": lines}
+        record = {"benchmark": "kernels", "machine": where, "kernels": lines}
         write(Path(options.out) / "kernels.json", {**record, "tiles": backends, "neighbours": neighbours.cores})
         (Path(options.out) / "kernels.txt").write_text(text + "\n")
 

@@ -76,7 +76,7 @@ def measure(problem: Problem, plan: Plan, left_out: dict[str, str]) -> dict:
                     raise SystemExit(f"{problem.name}: {turn.arm}'s loss became {loss}; its time means nothing")
                 samples[turn].append(1e3 * took / (epochs[key] * problem.steps()))
             for limit in limits:
-                limit.sample(precisions)
+                limit.sample(precisions, problem.state_bytes())
 
     rows = []
     for turn in turns:
@@ -132,16 +132,19 @@ class _Limits:
 
     def __init__(self, memory: Worker, fusedvae: Worker, threads: int):
         self.memory, self.fusedvae, self.threads = memory, fusedvae, threads
-        self.cache = memory.ask("about")[0]["last_level_cache"]
+        about = memory.ask("about")[0]
+        self.own_caches, self.last_level_cache = threads * about["own_cache"], about["last_level_cache"]
         self.peaks: dict[str, list[float]] = {}
         self.bandwidths: dict[str, list[float]] = {}
 
-    def sample(self, precisions: list[str]) -> None:
+    def sample(self, precisions: list[str], state_bytes: int) -> None:
         for precision in precisions:
             peak, _ = self.fusedvae.ask("peak", LIMIT_SECONDS, precision)
             self.peaks.setdefault(precision, []).append(peak)
         for loop, rate in self.memory.ask("bandwidth", LIMIT_SECONDS)[0].items():
             self.bandwidths.setdefault(loop, []).append(rate)
+        rate, _ = self.memory.ask("state_bandwidth", LIMIT_SECONDS, state_bytes)
+        self.bandwidths.setdefault("state", []).append(rate)
 
     def found(self, problem: Problem, rows: list[dict]) -> dict:
         """Peaks are never below a product that was measured: the loop can meet a slower moment than the arms did."""
@@ -151,9 +154,11 @@ class _Limits:
                        default=0.0)  # fmt: skip
             peaks[precision] = {"gflops": max(summary(samples)["median"], best), "loop": summary(samples)}
         bandwidth = {loop: summary(samples) for loop, samples in self.bandwidths.items()}
-        # The optimiser's traffic, where no cache holds the state: weights and moments read once and written once.
-        traffic = 2 * problem.state_bytes() if problem.state_bytes() > self.cache else 0
-        memory_ms = traffic / bandwidth["update"]["median"] / 1e6
+        # The optimiser's traffic, weights and moments read once and written once, where the cores' own caches do not
+        # hold them: between those and the last level, or memory.
+        traffic = 2 * problem.state_bytes() if problem.state_bytes() > self.own_caches else 0
+        loop = "update" if problem.state_bytes() > self.last_level_cache else "state"
+        memory_ms = traffic / bandwidth[loop]["median"] / 1e6
         bounds = {}
         for precision, peak in peaks.items():
             arithmetic_ms = problem.flops() / peak["gflops"] / 1e6
@@ -167,7 +172,8 @@ class _Limits:
             "threads": self.threads,
             "peaks": peaks,
             "bandwidth": bandwidth,
-            "last_level_cache": self.cache,
+            "own_caches": self.own_caches,
+            "last_level_cache": self.last_level_cache,
             "bounds": bounds,
         }
 

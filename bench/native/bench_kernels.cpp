@@ -7,9 +7,11 @@
 //     bench_kernels 784-400-20 BATCH BACKEND TURNS SECONDS
 //
 // Kernel, plain product and arithmetic peak take turns. Bytes are what must move at least: each operand once, in or
-// out, and twice where it is read and written. The plain products are checked against sums in double first.
+// out, and twice where it is read and written; results in bfloat16 are written along and across. The plain products are
+// checked against sums in double first.
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <random>
 
@@ -43,6 +45,18 @@ Matrix normals(std::mt19937& engine, int64_t rows, int64_t columns, float scale)
     return m;
 }
 
+uint16_t to_bfloat16(float value) {  // to nearest even
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
+}
+float from_bfloat16(uint16_t half) {
+    const uint32_t bits = uint32_t{half} << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 int padded(const std::vector<int32_t>& starts) { return starts.back(); }
 Panels panels(const std::vector<int32_t>& starts) { return {starts.data(), static_cast<int32_t>(starts.size()) - 1}; }
 
@@ -55,7 +69,8 @@ struct Kernel {
     int B, K, N, Z;
     std::vector<int32_t> columns, columns_t;
     Matrix left, right, out, saved, target, z;
-    Buffer weight, weight_t, m, v, bias, bias_m, bias_v, partial;
+    WordMatrix left_words, right_words, out_words, saved_words, z_words;  // bfloat16: what is read and written instead
+    Buffer weight, weight_t, words, m, v, bias, bias_m, bias_v, partial;
 
     Kernel(const Backend& b, const Line& line, bool only_product, const Config& config, int batch)
         : backend(b), pass(line.pass), epilogue(line.epilogue), plain(only_product), B(batch) {
@@ -106,7 +121,51 @@ struct Kernel {
             epilogue = pass == Pass::forward ? Epilogue::linear_act
                        : pass == Pass::dgrad ? Epilogue::act_grad
                                              : Epilogue::store;
+        if (backend.bfloat16) make_words();
     }
+
+    // The same operands as words; the floats are rounded with them, so that check() knows what was multiplied.
+    void make_words() {
+        const auto rounded = [this](Matrix& floats, int64_t rows, int64_t n) {
+            for (int64_t i = 0; i < rows; ++i)
+                for (int64_t j = 0; j < n; ++j) floats.row(i)[j] = from_bfloat16(to_bfloat16(floats.row(i)[j]));
+            WordMatrix made(rows, n);
+            backend.to_words(made.words(), floats.rows(), 0, static_cast<int>(rows), static_cast<int>(n));
+            return made;
+        };
+        left_words = rounded(left, B, inner());
+        if (pass == Pass::wgrad) {
+            right_words = rounded(right, B, padded(columns));
+            words = Buffer(static_cast<size_t>(words_of(K)) * static_cast<size_t>(padded(columns)));
+            return;
+        }
+        out_words = WordMatrix(B, out.ld());
+        saved_words = rounded(saved, B, saved.ld());
+        z_words = WordMatrix(B, Z);
+        const std::vector<int32_t>& outside = pass == Pass::dgrad ? columns_t : columns;
+        words = Buffer(static_cast<size_t>(words_of(inner())) * static_cast<size_t>(padded(outside)));
+        for (size_t p = 0; p + 1 < outside.size(); ++p) {
+            const int w = outside[p + 1] - outside[p];
+            float* const from = weight.data() + int64_t{outside[p]} * inner();
+            auto* const to = reinterpret_cast<uint16_t*>(words.data() + int64_t{outside[p]} * words_of(inner()));
+            for (int k = 0; k < inner(); ++k)
+                for (int c = 0; c < w; ++c) {
+                    const uint16_t half = to_bfloat16(from[k * w + c]);
+                    to[2 * (k / 2 * w + c) + k % 2] = half;
+                    from[k * w + c] = from_bfloat16(half);
+                }
+        }
+    }
+
+    int inner() const { return pass == Pass::dgrad ? N : K; }  // the left factor's columns
+    // Element (i, j) of a plain product's result, and by what part of itself it may be rounded once more.
+    float result(int64_t i, int64_t j) const {
+        if (!backend.bfloat16) return out.row(i)[j];
+        uint32_t word;
+        std::memcpy(&word, &out_words.along()[i][j / 2], sizeof word);
+        return from_bfloat16(static_cast<uint16_t>(word >> (16 * (j % 2))));
+    }
+    float rounding() const { return backend.bfloat16 && pass != Pass::wgrad ? 0x1p-8f : 0.0f; }
 
     void run() {
         if (pass == Pass::forward) return run_forward();
@@ -115,11 +174,12 @@ struct Kernel {
     }
     void run_forward() {
         Forward f{};
-        f.rows = left.rows();
-        f.weight = weight.data();
+        const bool bf16 = backend.bfloat16;
+        f.rows = bf16 ? left_words.along() : left.rows();
+        f.weight = bf16 ? words.data() : weight.data();
         f.bias = bias.data();
         f.panels = panels(columns);
-        f.K = K;
+        f.K = bf16 ? words_of(K) : K;
         f.N = N;
         f.epilogue = epilogue;
         f.activation = plain ? Activation::identity : Activation::relu;
@@ -134,14 +194,17 @@ struct Kernel {
         f.fixed_variance = 1.0f;
         f.min_variance = 1e-4f;
         f.partial = partial.data();
+        f.y_words = f.dy_words = out_words.words();
+        f.z_words = z_words.words();
         backend.forward(f, 0, B, 0, f.panels.count);
     }
     void run_dgrad() {
         Dgrad g{};
-        g.rows = left.rows();
-        g.weight_t = weight.data();
+        const bool bf16 = backend.bfloat16;
+        g.rows = bf16 ? left_words.along() : left.rows();
+        g.weight_t = bf16 ? words.data() : weight.data();
         g.panels = panels(columns_t);
-        g.N = N;
+        g.N = bf16 ? words_of(N) : N;
         g.K = K;
         g.epilogue = epilogue;
         g.activation = plain ? Activation::identity : Activation::relu;
@@ -150,14 +213,18 @@ struct Kernel {
         g.ld = out.ld();
         g.noise.stream = make_stream(0, 0, kTrain);
         g.kl_weight = 1.0f / static_cast<float>(B);
+        g.saved_words = saved_words.words();
+        g.dx_words = out_words.words();
         backend.dgrad(g, 0, B, 0, g.panels.count);
     }
     void run_wgrad() {
         Wgrad w{};
-        w.rows = left.rows();
-        w.dy = right.data();
-        w.ld = right.ld();
-        w.B = w.depth = B;
+        const bool bf16 = backend.bfloat16;
+        w.rows = bf16 ? left_words.across() : left.rows();
+        w.dy = bf16 ? right_words.words().across : right.data();
+        w.ld = bf16 ? right_words.words().ld_across : right.ld();
+        w.B = B;
+        w.depth = bf16 ? words_of(B) : B;
         w.K = K;
         w.N = N;
         w.panels = panels(columns);
@@ -167,6 +234,7 @@ struct Kernel {
         const bool adam = epilogue == Epilogue::adam;
         w.weight = {weight.data(), adam ? m.data() : nullptr, adam ? v.data() : nullptr, m.data()};
         w.weight_t = epilogue == Epilogue::store ? nullptr : weight_t.data();
+        if (bf16 && epilogue != Epilogue::store) w.words = words.data();
         w.bias = {bias.data(), adam ? bias_m.data() : nullptr, adam ? bias_v.data() : nullptr, bias_m.data()};
         for (int p = 0; p < w.panels.count; ++p) backend.wgrad(w, p, 0, K);
     }
@@ -175,6 +243,28 @@ struct Kernel {
     double bytes() const {
         const double X = static_cast<double>(B) * K, Y = static_cast<double>(B) * N, W = static_cast<double>(K) * N;
         const double product = X + Y + W;  // of every pass: two factors and the result
+        if (backend.bfloat16) {
+            const double factors = 2.0 * (pass == Pass::forward ? X + W : pass == Pass::dgrad ? Y + W : X + Y);
+            switch (epilogue) {
+                case Epilogue::reparameterize_kl:  // the head's pairs in float32, z
+                    return factors + 4.0 * (Y + B * Z);
+                case Epilogue::bernoulli_nll:  // the target in float32
+                case Epilogue::gaussian_nll:
+                    return factors + 4.0 * (Y + Y);
+                case Epilogue::gaussian_element_nll:
+                    return factors + 4.0 * (Y + Y / 2);
+                case Epilogue::act_grad:
+                    return factors + 4.0 * X + (plain ? 0.0 : 2.0 * X);
+                case Epilogue::reparameterize_grad:  // pairs in float32 read, in bfloat16 written
+                    return factors + 8.0 * X + 8.0 * X;
+                case Epilogue::sgd:  // weight in and out, both words out
+                    return factors + (8.0 + 4.0) * W;
+                case Epilogue::adam:
+                    return factors + (24.0 + 4.0) * W;
+                default:
+                    return factors + 4.0 * (pass == Pass::forward ? Y : W);
+            }
+        }
         switch (epilogue) {
             case Epilogue::reparameterize_kl:  // z beside the head
                 return 4.0 * (product + B * Z);
@@ -197,7 +287,8 @@ struct Kernel {
     }
 };
 
-// The plain product's elements at odd places, against sums in double: (K + 1) roundings of at most 2^-24 each.
+// The plain product's elements at odd places, against sums in double: (K + 1) roundings of at most 2^-24 each, and that
+// of a result to bfloat16.
 void check(Kernel& kernel) {
     kernel.run();
     const Kernel& k = kernel;
@@ -218,8 +309,8 @@ void check(Kernel& kernel) {
             sum += a * b;
             size += std::fabs(a * b);
         }
-        const float got = k.pass == Pass::wgrad ? k.m.data()[packed + i * w + j - starts[p]] : k.out.row(i)[j];
-        if (!(std::fabs(got - sum) <= 0x1p-23 * (inner + 1) * size))
+        const float got = k.pass == Pass::wgrad ? k.m.data()[packed + i * w + j - starts[p]] : k.result(i, j);
+        if (!(std::fabs(got - sum) <= 0x1p-23 * (inner + 1) * size + k.rounding() * std::fabs(sum)))
             throw std::runtime_error("a plain product is wrong");
     }
 }
@@ -235,7 +326,7 @@ double time(double seconds, const std::function<void()>& work) {
 void bench_kernels(int argc, char** argv) {
     if (argc != 6) throw std::invalid_argument("usage: bench_kernels LAYERS BATCH BACKEND TURNS SECONDS");
     const Config config = bench::parse_network(argv[1], "bernoulli");
-    const Backend& b = backend(argv[3]);  // of floats
+    const Backend& b = bench::find_backend(argv[3]);
     const int B = std::atoi(argv[2]), turns = std::atoi(argv[4]);
     const double seconds = std::atof(argv[5]);
     Json::Array lines;

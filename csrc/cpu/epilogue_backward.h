@@ -54,18 +54,20 @@ void reparameterize_grad(const Dgrad& g, const Tile& t) {
     const V half = set1(0.5f);
     for (int r = 0; r < t.m; ++r) {
         const float* head = g.head + (t.b0 + r) * g.ld + 2 * t.c0;
-        float mu[kWidth] = {}, logvar[kWidth] = {}, dmu[kWidth], dlogvar[kWidth];
-        for (int j = 0; j < n; ++j) mu[j] = head[2 * j], logvar[j] = head[2 * j + 1];
-        for (int j = 0; j < t.w; j += kLanes) {
-            V weight = set1(g.kl_weight);
-            if (g.dim_weight) weight = weight * load_part(g.dim_weight + t.c0 + j, valid_lanes(n, j));
-            const V dz = load(t.values + r * t.w + j), sigma = exp(half * load(logvar + j));
-            store(dmu + j, fma(weight, load(mu + j), dz));
-            const V from_z = dz * load(eps + r * kWidth + j) * sigma, from_kl = weight * fma(sigma, sigma, set1(-1.0f));
-            store(dlogvar + j, half * (from_z + from_kl));
-        }
         float* dx = place(g.dx, (t.b0 + r) * g.ld + 2 * t.c0, pairs + r * 2 * kWidth);
-        for (int j = 0; j < stored; ++j) dx[2 * j] = j < n ? dmu[j] : 0.0f, dx[2 * j + 1] = j < n ? dlogvar[j] : 0.0f;
+        for (int j = 0; j < t.w && j < stored; j += kLanes) {
+            const int lower = valid_lanes(2 * n, 2 * j), upper = valid_lanes(2 * n, 2 * j + kLanes);
+            V mu, logvar, weight = set1(g.kl_weight);
+            unzip(load_part(head + 2 * j, lower), load_part(head + 2 * j + kLanes, upper), &mu, &logvar);
+            if (g.dim_weight) weight = weight * load_part(g.dim_weight + t.c0 + j, valid_lanes(n, j));
+            // A padded column's dz is zero, its pair too, and so are both gradients.
+            const V dz = load(t.values + r * t.w + j), sigma = exp(half * logvar);
+            const V from_z = dz * load(eps + r * kWidth + j) * sigma, from_kl = weight * fma(sigma, sigma, set1(-1.0f));
+            V first, second;
+            zip(fma(weight, mu, dz), half * (from_z + from_kl), &first, &second);
+            store_lanes(dx + 2 * j, first, valid_lanes(2 * stored, 2 * j));
+            store_lanes(dx + 2 * j + kLanes, second, valid_lanes(2 * stored, 2 * j + kLanes));
+        }
     }
     store_words(g.dx_words, pairs, 2 * kWidth, t.b0, t.m, 2 * t.c0, 2 * stored);
 }

@@ -4,6 +4,8 @@
 // the layer: adds the bias, applies its formula, stores what the next layer and the backward pass read. Heads that hold
 // pairs have a mean in column 2j and its log-variance in column 2j + 1.
 #pragma once
+#include <string.h>
+
 #include "../layer/gemm.h"
 #include "inline.h"
 #include "tile.h"
@@ -94,12 +96,16 @@ void draw(float* out, ptrdiff_t ld, const Stream& stream, uint32_t row0, int m, 
         V n[4];
         normal_pair(words[0], words[1], &n[0], &n[1]);
         normal_pair(words[2], words[3], &n[2], &n[3]);
-        float normals[4][kLanes];
-        for (int i = 0; i < 4; ++i) store(normals[i], n[i]);
+        float normals[kLanes][4];
+        store_quads(normals[0], n);
         for (int lane = 0; lane < kLanes && first + lane < total; ++lane) {
-            const int j = 4 * (int)(index[lane] - group0);
+            const int j = 4 * (int)(index[lane] - group0), rest = Z - 4 * (int)group0 - j;
             float* o = out + (ptrdiff_t)(row[lane] - row0) * ld + j;
-            for (int i = 0; i < 4 && 4 * (int)group0 + j + i < Z; ++i) o[i] = normals[i][lane];
+            if (rest >= 4) {
+                memcpy(o, normals[lane], 4 * sizeof(float));
+                continue;
+            }
+            for (int i = 0; i < rest; ++i) o[i] = normals[lane][i];
         }
     }
 }
@@ -117,34 +123,43 @@ FUSEDVAE_FN void tile_noise(float* eps, int ld, const Noise& noise, int b0, int 
     }
 }
 
-// Pairs (even, odd) of one row of w columns; the last register's lanes past w / 2 are zero.
-FUSEDVAE_FN void split_pairs(const float* pairs, int w, float* even, float* odd) {
-    for (int j = 0; j < w / 2; ++j) even[j] = pairs[2 * j], odd[j] = pairs[2 * j + 1];
-    for (int j = w / 2; j % kLanes; ++j) even[j] = odd[j] = 0.0f;
-}
-
 // ---- reparameterize_kl: z = mu + e^(logvar / 2) eps, KL per row ---------------------------------------------------------
 
+// All rows' dimensions lie side by side here, (m, d), so that narrow codes fill the registers too.
 void reparameterize_kl(const Forward& f, const Tile& t, int panel) {
     const int j0 = t.c0 / 2, d = t.w / 2, rest = f.N / 2 - j0, n = rest < d ? rest : d;  // dimensions of this tile
-    float eps[kMaxRows * kMaxPairs] = {}, codes[kMaxRows * kMaxPairs];
-    tile_noise(eps, kMaxPairs, f.noise, t.b0, t.m, j0, n);
+    constexpr int kMost = kMaxRows * kMaxPairs;
+    float eps[kMost] = {}, codes[kMost + kLanes], kl[kMost + kLanes];  // store_words reads whole registers
+    tile_noise(eps, d, f.noise, t.b0, t.m, j0, n);
     for (int r = 0; r < t.m; ++r) {
-        float* head = f.head + (t.b0 + r) * f.ld + t.c0;
-        for (int c = 0; c < t.w; c += kLanes) store(head + c, load(t.values + r * t.w + c) + load(f.bias + t.c0 + c));
-        float mu[kMaxPairs], logvar[kMaxPairs], *z = codes + r * kMaxPairs;
-        split_pairs(head, t.w, mu, logvar);
-        V kl = set1(0.0f);  // padded columns are zero and have KL 0
-        for (int j = 0; j < d; j += kLanes) {
-            const V m = load(mu + j), lv = load(logvar + j), sigma = exp(set1(0.5f) * lv);
-            store(z + j, fma(sigma, load(eps + r * kMaxPairs + j), m));
-            kl = kl + kl_term(m, lv, sigma * sigma);
+        float *row = t.values + r * t.w, *head = f.head + (t.b0 + r) * f.ld + t.c0;
+        for (int c = 0; c < t.w; c += kLanes) {
+            const V pairs = load(row + c) + load(f.bias + t.c0 + c);
+            store(row + c, pairs);
+            store(head + c, pairs);
         }
-        if (!kBfloat16)
-            for (int j = 0; j < n; ++j) f.z[(t.b0 + r) * f.ld_z + j0 + j] = z[j];
-        f.partial[(t.b0 + r) * f.panels.count + panel] = sum(kl);
     }
-    store_words(f.z_words, codes, kMaxPairs, t.b0, t.m, j0, d);  // the padded columns' z is zero
+    const int total = t.m * d;
+    for (int i = 0; i < total; i += kLanes) {
+        const int pairs = 2 * (total - i);
+        V mu, logvar;
+        unzip(load(t.values + 2 * i), pairs > kLanes ? load(t.values + 2 * i + kLanes) : set1(0.0f), &mu, &logvar);
+        const V sigma = exp(set1(0.5f) * logvar);
+        store(codes + i, fma(sigma, load(eps + i), mu));
+        store(kl + i, kl_term(mu, logvar, sigma * sigma));  // a padded column is zero, and its KL too
+    }
+    for (int r = 0; r < t.m; ++r) {
+        V sum_of = set1(0.0f);
+        for (int j = 0; j < d; j += kLanes)
+            sum_of = sum_of + load_part(kl + r * d + j, d - j < kLanes ? d - j : kLanes);
+        f.partial[(t.b0 + r) * f.panels.count + panel] = sum(sum_of);
+        const ptrdiff_t at = (t.b0 + r) * f.ld_z + j0;
+        if (!kBfloat16)
+            for (int j = 0; j < n; ++j) f.z[at + j] = codes[r * d + j];
+        if (f.eps)
+            for (int j = 0; j < n; ++j) f.eps[at + j] = eps[r * d + j];
+    }
+    store_words(f.z_words, codes, d, t.b0, t.m, j0, d);  // the padded columns' z is zero
 }
 
 // ---- likelihoods: nll per row, and its gradient --------------------------------------------------------------------------
@@ -225,28 +240,29 @@ void gaussian_nll(const Forward& f, const Tile& t, int panel) {
 void gaussian_element_nll(const Forward& f, const Tile& t, int panel) {
     const int j0 = t.c0 / 2, d = t.w / 2;
     const V scale = set1(f.scale), half = set1(0.5f);
+    const int rest = f.N / 2 - j0, valid = rest < d ? rest : d;
     for (int r = 0; r < t.m; ++r) {
-        float row[kMaxWidth], mean[kMaxPairs], logvar[kMaxPairs], dmean[kMaxPairs], dlogvar[kMaxPairs];
-        for (int c = 0; c < t.w; c += kLanes) store(row + c, load(t.values + r * t.w + c) + load(f.bias + t.c0 + c));
-        split_pairs(row, t.w, mean, logvar);
-        const float* target = f.target[t.b0 + r] + j0;
+        const float *values = t.values + r * t.w, *bias = f.bias + t.c0, *target = f.target[t.b0 + r] + j0;
+        float* dy = place(f.dy, (t.b0 + r) * f.ld + t.c0, t.values + r * t.w);
         V nll = set1(0.0f);
         for (int j = 0; j < d; j += kLanes) {
-            const int n = valid_lanes(f.N / 2 - j0 < d ? f.N / 2 - j0 : d, j);
+            const int c = 2 * j, n = valid_lanes(valid, j), upper = valid_lanes(t.w, c + kLanes);
+            const V first = load(values + c) + load(bias + c);
+            const V second = upper ? load(values + c + kLanes) + load(bias + c + kLanes) : set1(0.0f);
+            V mean, logvar, e, dm;
+            unzip(first, second, &mean, &logvar);
             const V x = n == kLanes ? load(target + j) : load_part(target + j, n);
-            V e, dm;
-            const V variance = learned_variance(load(logvar + j), set1(f.min_variance), &e),
-                    inverse = set1(1.0f) / variance;
-            const V term = gaussian_term(load(mean + j), x, inverse, log(variance), &dm);
+            const V variance = learned_variance(logvar, set1(f.min_variance), &e), inverse = set1(1.0f) / variance;
+            nll = nll + keep_first(gaussian_term(mean, x, inverse, log(variance), &dm), n);
+            if (!dy) continue;
             // d nll / d logvar = (1 - (x - m)^2 / var) e^logvar / var / 2
             const V dlv = half * fnma(dm * dm, variance, set1(1.0f)) * (e * inverse);
-            nll = nll + (n == kLanes ? term : keep_first(term, n));
-            store(dmean + j, n == kLanes ? dm * scale : keep_first(dm * scale, n));
-            store(dlogvar + j, n == kLanes ? dlv * scale : keep_first(dlv * scale, n));
+            V a, b;
+            zip(keep_first(dm * scale, n), keep_first(dlv * scale, n), &a, &b);
+            store(dy + c, a);
+            if (upper) store(dy + c + kLanes, b);
         }
         f.partial[(t.b0 + r) * f.panels.count + panel] = sum(nll);
-        float* dy = place(f.dy, (t.b0 + r) * f.ld + t.c0, t.values + r * t.w);
-        for (int j = 0; dy && j < d; ++j) dy[2 * j] = dmean[j], dy[2 * j + 1] = dlogvar[j];
     }
     store_words(f.dy_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
 }

@@ -30,31 +30,39 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
     // Only dW is cut along its inner dimension. Where it is known that nothing resumes, compilers keep the zeros in registers.
     resume = resume && kWalk == Walk::across;
     V sum_of[MR][NV];
+#pragma GCC unroll 8
     for (int i = 0; i < MR; ++i)
-        for (int j = 0; j < NV; ++j) sum_of[i][j] = resume ? load(tile + (i * NV + j) * kLanes) : set1(0.0f);
+#pragma GCC unroll 16
+        for (int j = 0; j < NV; ++j) sum_of[i][j] = set1(0.0f);
+    if (resume)
+#pragma GCC unroll 8
+        for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 16
+            for (int j = 0; j < NV; ++j) sum_of[i][j] = load(tile + (i * NV + j) * kLanes);
     const float* row[MR];
     if constexpr (kWalk != Walk::across)
         for (int i = 0; i < MR; ++i) row[i] = rows[first + i];
 
-    // sum_of += left column `at` times a row of B. The shorter side stays in registers while the other passes by:
+    // sum_of += column k of A times a row of B. The shorter side stays in registers while the other passes by:
     // MR * NV + min(MR, NV) + 1 must fit.
-    const auto step = [&](ptrdiff_t at, auto load_right) __attribute__((always_inline)) {
+    const auto step = [&](int k, auto load_right) __attribute__((always_inline)) {
         if constexpr (NV <= MR) {
             V right[NV];
             for (int j = 0; j < NV; ++j) right[j] = load_right(b + j * kLanes);
             for (int i = 0; i < MR; ++i) {
-                const V left = set1(row[i][at]);
+                const V left = set1(kWalk == Walk::across ? row[0][i] : row[i][k]);
                 for (int j = 0; j < NV; ++j) sum_of[i][j] = multiply_add(left, right[j], sum_of[i][j]);
             }
         } else {
             V left[MR];
-            for (int i = 0; i < MR; ++i) left[i] = set1(row[i][at]);
+            for (int i = 0; i < MR; ++i) left[i] = set1(kWalk == Walk::across ? row[0][i] : row[i][k]);
             for (int j = 0; j < NV; ++j) {
                 const V right = load_right(b + j * kLanes);
                 for (int i = 0; i < MR; ++i) sum_of[i][j] = multiply_add(left[i], right, sum_of[i][j]);
             }
         }
     };
+    const auto load_whole = [](const float* p) __attribute__((always_inline)) { return load(p); };
     const auto load_low = [](const float* p) __attribute__((always_inline)) { return low_half(load(p)); };
     const auto load_high = [](const float* p) __attribute__((always_inline)) { return high_half(load(p)); };
     if constexpr (kWalk == Walk::widening) {
@@ -67,15 +75,16 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
 #pragma GCC unroll 2
         for (int k = 0; k < depth; ++k, b += ldb) {
             if constexpr (kWalk == Walk::across) {
-                for (int i = 0; i < MR; ++i) row[i] = rows[k] + first + i;
+                row[0] = rows[k] + first;
                 // the next tile's columns: no prefetcher follows as many streams as rows
                 __builtin_prefetch(row[0] + 16);
             }
-            step(
-                kWalk == Walk::along ? k : 0, [](const float* p) __attribute__((always_inline)) { return load(p); });
+            step(k, load_whole);
         }
     }
+#pragma GCC unroll 8
     for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 16
         for (int j = 0; j < NV; ++j) store(tile + (i * NV + j) * kLanes, sum_of[i][j]);
     // An odd depth's last word, apart from the loop: in it GCC 12 keeps all sums twice.
     if (kWalk == Walk::widening && depth % 2)

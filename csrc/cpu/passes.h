@@ -76,27 +76,30 @@ FUSEDVAE_FN void prefetch_slot(const Slot& s, int n) {
     }
 }
 
-// One panel of dW, in blocks of eight rows (the transposed copy moves 8 x 8 floats at a time). Large batches are cut into
-// pieces whose part of dY stays in the first-level cache while a group of blocks passes by; each block's sums wait in
-// `values` meanwhile and go on where they were.
-constexpr int kBlockRows = 8, kGroupRows = 32, kBatchPiece = 128;
+// One panel of dW, in blocks of rows that the panel's tallest tile divides, and eight too (the transposed copy moves 8 x 8
+// floats at a time). Large batches are cut into pieces whose part of dY stays in the first-level cache while a group of
+// blocks passes by; each block's sums wait in `values` meanwhile and go on where they were.
+constexpr int block_rows(int tallest) { return tallest % 3 == 0 ? 24 : 8; }
+constexpr int group_rows(int tallest) { return tallest % 3 == 0 ? 48 : 32; }
+constexpr int kMostGroupRows = group_rows(3), kBatchPiece = 128;
 
 void wgrad(const Wgrad& g, int p, int k0, int k1) {
-    alignas(64) float values[kGroupRows * kMaxWidth];
+    alignas(64) float values[kMostGroupRows * kMaxWidth];
     const int c0 = g.panels.start[p], w = g.panels.start[p + 1] - c0, groups = w / kGroup;
+    const int tallest = kTallest[groups], group_step = group_rows(tallest), block_step = block_rows(tallest);
     const int pieces = g.from_gradient ? 1 : (g.depth + kBatchPiece - 1) / kBatchPiece;
-    for (int group = k0; group < k1; group += kGroupRows) {
-        const int end = group + kGroupRows < k1 ? group + kGroupRows : k1;
+    for (int group = k0; group < k1; group += group_step) {
+        const int end = group + group_step < k1 ? group + group_step : k1;
         for (int piece = 0; piece < pieces; ++piece) {
             const int b0 = piece * kBatchPiece, depth = g.depth - b0 < kBatchPiece ? g.depth - b0 : kBatchPiece;
-            for (int k = group; k < end; k += kBlockRows) {
-                const int m = end - k < kBlockRows ? end - k : kBlockRows;
+            for (int k = group; k < end; k += block_step) {
+                const int m = end - k < block_step ? end - k : block_step;
                 float* sums = values + (k - group) * w;
                 const bool last = piece + 1 == pieces;
                 const Slot slot = at(g.weight, (ptrdiff_t)c0 * g.K + (ptrdiff_t)k * w);
                 if (!g.from_gradient) {
                     if (last && g.epilogue != Epilogue::store) prefetch_slot(slot, m * w);
-                    const int tiles = (m + kTallest[groups] - 1) / kTallest[groups];
+                    const int tiles = (m + tallest - 1) / tallest;
                     for (int t = 0, r = 0; t < tiles; ++t) {
                         const int height = (m - r) / (tiles - t);
                         product_for<Walk::across>(groups, height)(sums + r * w, g.rows + b0, k + r,
@@ -106,7 +109,7 @@ void wgrad(const Wgrad& g, int p, int k0, int k1) {
                 }
                 if (!last) continue;
                 finish_slot(g, slot, g.from_gradient ? slot.gradient : sums, m * w);
-                copy_weights(g, slot.value, k, m, c0, w);
+                for (int r = 0; r < m; r += 8) copy_weights(g, slot.value + r * w, k + r, m - r < 8 ? m - r : 8, c0, w);
             }
         }
     }

@@ -19,10 +19,9 @@ FUSEDVAE_FN int valid_lanes(int columns, int c) {
     const int rest = columns - c;
     return rest >= kLanes ? kLanes : rest > 0 ? rest : 0;
 }
-FUSEDVAE_FN V keep_first(V a, int n) {  // lanes from n on become zero
-    float lanes[kLanes];
-    store(lanes, a);
-    return load_part(lanes, n);
+FUSEDVAE_FN void store_lanes(float* p, V a, int n) {  // whole where it can be: loads soon after are served from it
+    if (n == kLanes) return store(p, a);
+    if (n > 0) store_part(p, a, n);
 }
 
 }  // namespace

@@ -89,6 +89,7 @@ struct Forward {
     // reparameterize_kl: head = (mu, logvar) pairs; z = mu + exp(logvar / 2) eps; KL per row and panel
     float* head;  // (B, ld)
     float* z;     // (B, ld_z)
+    float* eps;   // (B, ld_z) or NULL: the noise that was drawn, for the backward pass
     ptrdiff_t ld_z;
     Noise noise;
 

@@ -46,6 +46,7 @@ void Step::reserve(int64_t B) {
             r.dy = Matrix(B, layer.padded());
         }
     }
+    eps_ = Matrix(B, network_.Z);
     if (backend_.bfloat16) {
         x_words_ = WordMatrix(B, network_.D);
         z_words_ = WordMatrix(B, network_.Z);
@@ -62,7 +63,7 @@ void Step::reserve(int64_t B) {
 }
 
 int64_t Step::bytes() const {
-    int64_t total = z_.bytes() + converted_.bytes() + x_words_.bytes() + z_words_.bytes();
+    int64_t total = z_.bytes() + eps_.bytes() + converted_.bytes() + x_words_.bytes() + z_words_.bytes();
     for (const Results& r : results_) {
         total += r.y.bytes() + r.slope.bytes() + r.dy.bytes();
         total += r.y_words.bytes() + r.slope_words.bytes() + r.dy_words.bytes();
@@ -100,7 +101,8 @@ void Step::bind(const Batch& batch, const float* parameters, const Destination* 
             f.head = r.y.data();
             f.ld = r.y.ld();
             f.z = z_.data();
-            f.ld_z = z_.ld();
+            f.eps = destination && !batch.noise.given ? eps_.data() : nullptr;
+            f.ld_z = eps_.ld();
             f.z_words = z_words_.words();
             f.noise = batch.noise;
             f.partial = kl_parts_.data();
@@ -147,6 +149,7 @@ void Step::bind(const Batch& batch, const float* parameters, const Destination* 
                 g.head = out.y.data();
                 g.ld = out.y.ld();
                 g.noise = batch.noise;
+                if (!g.noise.given) g.noise.given = eps_.data(), g.noise.given_stride = eps_.ld();
                 g.kl_weight = static_cast<float>(batch.beta / batch.B);
                 g.dim_weight = batch.free_bits > 0.0 ? dim_weight_.data() : nullptr;
             } else {

@@ -82,7 +82,7 @@ class Step {
     WordMatrix x_words_, z_words_;             // (B, D), (B, Z): bfloat16
     std::vector<const float*> x_;              // (B) pointers to float rows
     std::vector<Results> results_;             // [layer]
-    Matrix z_;                                 // (B, Z)
+    Matrix z_, eps_;                           // (B, Z); the noise of the backward pass
     std::vector<float> nll_parts_, kl_parts_;  // (B, panels)
     std::vector<double> nll_, kl_;             // (B)
     std::vector<float> dim_weight_;            // (Z padded) free bits

@@ -31,6 +31,7 @@ FUSEDVAE_FN V load(const float* p) { return {_mm256_loadu_ps(p)}; }
 FUSEDVAE_FN void store(float* p, V a) { _mm256_storeu_ps(p, a.v); }
 FUSEDVAE_FN V load_part(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
 FUSEDVAE_FN void store_part(float* p, V a, int n) { _mm256_maskstore_ps(p, first(n), a.v); }
+FUSEDVAE_FN V keep_first(V a, int n) { return {_mm256_and_ps(a.v, _mm256_castsi256_ps(first(n)))}; }
 
 FUSEDVAE_FN V operator+(V a, V b) { return {_mm256_add_ps(a.v, b.v)}; }
 FUSEDVAE_FN V operator-(V a, V b) { return {_mm256_sub_ps(a.v, b.v)}; }
@@ -62,6 +63,29 @@ FUSEDVAE_FN V split_exponent(V x, V* e) {
     e->v = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(bits, 23), _mm256_set1_epi32(127)));
     return {_mm256_castsi256_ps(
         _mm256_or_si256(_mm256_and_si256(bits, _mm256_set1_epi32(0x007fffff)), _mm256_set1_epi32(0x3f800000)))};
+}
+FUSEDVAE_FN __m256 outer_inner(__m256 x) {  // quarters 0, 2, 1, 3 of 64 bits
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8));
+}
+FUSEDVAE_FN void unzip(V a, V b, V* even, V* odd) {
+    even->v = outer_inner(_mm256_shuffle_ps(a.v, b.v, 0x88));
+    odd->v = outer_inner(_mm256_shuffle_ps(a.v, b.v, 0xdd));
+}
+FUSEDVAE_FN void zip(V even, V odd, V* a, V* b) {
+    const __m256 low = _mm256_unpacklo_ps(even.v, odd.v), high = _mm256_unpackhi_ps(even.v, odd.v);
+    a->v = _mm256_permute2f128_ps(low, high, 0x20);
+    b->v = _mm256_permute2f128_ps(low, high, 0x31);
+}
+FUSEDVAE_FN void store_quads(float* out, const V n[4]) {
+    const __m256 ab = _mm256_unpacklo_ps(n[0].v, n[1].v), AB = _mm256_unpackhi_ps(n[0].v, n[1].v);
+    const __m256 cd = _mm256_unpacklo_ps(n[2].v, n[3].v), CD = _mm256_unpackhi_ps(n[2].v, n[3].v);
+    // lanes 4k, 4k + 1, 4k + 2, 4k + 3 of the four, in half k
+    const __m256 q[4] = {_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee),
+                         _mm256_shuffle_ps(AB, CD, 0x44), _mm256_shuffle_ps(AB, CD, 0xee)};
+    for (int i = 0; i < 4; ++i) {
+        _mm_storeu_ps(out + 4 * i, _mm256_castps256_ps128(q[i]));
+        _mm_storeu_ps(out + 16 + 4 * i, _mm256_extractf128_ps(q[i], 1));
+    }
 }
 
 FUSEDVAE_FN U uset1(uint32_t x) { return {_mm256_set1_epi32((int)x)}; }

@@ -29,6 +29,7 @@ FUSEDVAE_FN V load(const float* p) { return {_mm512_loadu_ps(p)}; }
 FUSEDVAE_FN void store(float* p, V a) { _mm512_storeu_ps(p, a.v); }
 FUSEDVAE_FN V load_part(const float* p, int n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
 FUSEDVAE_FN void store_part(float* p, V a, int n) { _mm512_mask_storeu_ps(p, first(n), a.v); }
+FUSEDVAE_FN V keep_first(V a, int n) { return {_mm512_maskz_mov_ps(first(n), a.v)}; }
 
 FUSEDVAE_FN V operator+(V a, V b) { return {_mm512_add_ps(a.v, b.v)}; }
 FUSEDVAE_FN V operator-(V a, V b) { return {_mm512_sub_ps(a.v, b.v)}; }
@@ -53,6 +54,29 @@ FUSEDVAE_FN V scale2(V p, V n) { return {_mm512_scalef_ps(p.v, n.v)}; }
 FUSEDVAE_FN V split_exponent(V x, V* e) {
     e->v = _mm512_getexp_ps(x.v);
     return {_mm512_getmant_ps(x.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src)};
+}
+FUSEDVAE_FN void unzip(V a, V b, V* even, V* odd) {
+    const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    even->v = _mm512_permutex2var_ps(a.v, at, b.v);
+    odd->v = _mm512_permutex2var_ps(a.v, _mm512_add_epi32(at, _mm512_set1_epi32(1)), b.v);
+}
+FUSEDVAE_FN void zip(V even, V odd, V* a, V* b) {
+    const __m512i at = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    a->v = _mm512_permutex2var_ps(even.v, at, odd.v);
+    b->v = _mm512_permutex2var_ps(even.v, _mm512_add_epi32(at, _mm512_set1_epi32(8)), odd.v);
+}
+FUSEDVAE_FN void store_quads(float* out, const V n[4]) {
+    const __m512 ab = _mm512_unpacklo_ps(n[0].v, n[1].v), AB = _mm512_unpackhi_ps(n[0].v, n[1].v);
+    const __m512 cd = _mm512_unpacklo_ps(n[2].v, n[3].v), CD = _mm512_unpackhi_ps(n[2].v, n[3].v);
+    // lanes 4k, 4k + 1, 4k + 2, 4k + 3 of the four, in quarter k
+    const __m512 q[4] = {_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee),
+                         _mm512_shuffle_ps(AB, CD, 0x44), _mm512_shuffle_ps(AB, CD, 0xee)};
+    for (int i = 0; i < 4; ++i) {
+        _mm_storeu_ps(out + 4 * i, _mm512_castps512_ps128(q[i]));
+        _mm_storeu_ps(out + 16 + 4 * i, _mm512_extractf32x4_ps(q[i], 1));
+        _mm_storeu_ps(out + 32 + 4 * i, _mm512_extractf32x4_ps(q[i], 2));
+        _mm_storeu_ps(out + 48 + 4 * i, _mm512_extractf32x4_ps(q[i], 3));
+    }
 }
 
 FUSEDVAE_FN U uset1(uint32_t x) { return {_mm512_set1_epi32((int)x)}; }

@@ -35,6 +35,11 @@ FUSEDVAE_FN void store_part(float* p, V a, int n) {
     store(lanes, a);
     for (int i = 0; i < n; ++i) p[i] = lanes[i];
 }
+FUSEDVAE_FN V keep_first(V a, int n) {
+    const int32_t lanes[4] = {0, 1, 2, 3};
+    const uint32x4_t kept = vcltq_s32(vld1q_s32(lanes), vdupq_n_s32(n));
+    return {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a.v), kept))};
+}
 
 FUSEDVAE_FN V operator+(V a, V b) { return {vaddq_f32(a.v, b.v)}; }
 FUSEDVAE_FN V operator-(V a, V b) { return {vsubq_f32(a.v, b.v)}; }
@@ -64,6 +69,18 @@ FUSEDVAE_FN V split_exponent(V x, V* e) {
     const uint32x4_t bits = vreinterpretq_u32_f32(x.v);
     e->v = vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(vshrq_n_u32(bits, 23)), vdupq_n_s32(127)));
     return {vreinterpretq_f32_u32(vorrq_u32(vandq_u32(bits, vdupq_n_u32(0x007fffffu)), vdupq_n_u32(0x3f800000u)))};
+}
+FUSEDVAE_FN void unzip(V a, V b, V* even, V* odd) {
+    even->v = vuzp1q_f32(a.v, b.v);
+    odd->v = vuzp2q_f32(a.v, b.v);
+}
+FUSEDVAE_FN void zip(V even, V odd, V* a, V* b) {
+    a->v = vzip1q_f32(even.v, odd.v);
+    b->v = vzip2q_f32(even.v, odd.v);
+}
+FUSEDVAE_FN void store_quads(float* out, const V n[4]) {
+    const float32x4x4_t all = {{n[0].v, n[1].v, n[2].v, n[3].v}};
+    vst4q_f32(out, all);
 }
 
 FUSEDVAE_FN U uset1(uint32_t x) { return {vdupq_n_u32(x)}; }

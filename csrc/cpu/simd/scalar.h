@@ -32,6 +32,7 @@ FUSEDVAE_FN V load_part(const float* p, int n) { return {n > 0 ? *p : 0.0f}; }
 FUSEDVAE_FN void store_part(float* p, V a, int n) {
     if (n > 0) *p = a.v;
 }
+FUSEDVAE_FN V keep_first(V a, int n) { return {n > 0 ? a.v : 0.0f}; }  // lanes from n on become zero
 
 FUSEDVAE_FN V operator+(V a, V b) { return {a.v + b.v}; }
 FUSEDVAE_FN V operator-(V a, V b) { return {a.v - b.v}; }
@@ -64,6 +65,13 @@ FUSEDVAE_FN V split_exponent(V x, V* e) {
     memcpy(&bits, &x.v, 4);
     e->v = (float)((int)(bits >> 23) - 127);
     return {from_bits((bits & 0x007fffffu) | 0x3f800000u)};
+}
+// Of the 2 kLanes neighbours in a and b those with even and with odd index, and back.
+FUSEDVAE_FN void unzip(V a, V b, V* even, V* odd) { *even = a, *odd = b; }
+FUSEDVAE_FN void zip(V even, V odd, V* a, V* b) { *a = even, *b = odd; }
+// out[4 lane + i] = lane of n[i]
+FUSEDVAE_FN void store_quads(float* out, const V n[4]) {
+    for (int i = 0; i < 4; ++i) out[i] = n[i].v;
 }
 
 FUSEDVAE_FN U uset1(uint32_t x) { return {x}; }
