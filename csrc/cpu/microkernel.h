@@ -43,35 +43,33 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
     if constexpr (kWalk != Walk::across)
         for (int i = 0; i < MR; ++i) row[i] = rows[first + i];
 
-    // sum_of += column k of A times a row of B. The shorter side stays in registers while the other passes by:
-    // MR * NV + min(MR, NV) + 1 must fit.
-    const auto step = [&](int k, auto load_right) __attribute__((always_inline)) {
-        if constexpr (NV <= MR) {
-            V right[NV];
-            for (int j = 0; j < NV; ++j) right[j] = load_right(b + j * kLanes);
-            for (int i = 0; i < MR; ++i) {
-                const V left = set1(kWalk == Walk::across ? row[0][i] : row[i][k]);
-                for (int j = 0; j < NV; ++j) sum_of[i][j] = multiply_add(left, right[j], sum_of[i][j]);
-            }
-        } else {
-            V left[MR];
-            for (int i = 0; i < MR; ++i) left[i] = set1(kWalk == Walk::across ? row[0][i] : row[i][k]);
-            for (int j = 0; j < NV; ++j) {
-                const V right = load_right(b + j * kLanes);
-                for (int i = 0; i < MR; ++i) sum_of[i][j] = multiply_add(left[i], right, sum_of[i][j]);
-            }
-        }
-    };
-    const auto load_whole = [](const float* p) __attribute__((always_inline)) { return load(p); };
+    // The shorter side stays in registers while the other passes by: MR * NV + min(MR, NV) + 1 must fit.
     const auto load_low = [](const float* p) __attribute__((always_inline)) { return low_half(load(p)); };
     const auto load_high = [](const float* p) __attribute__((always_inline)) { return high_half(load(p)); };
     if constexpr (kWalk == Walk::widening) {
+        const auto step = [&](int k, auto load_right) __attribute__((always_inline)) {
+            if constexpr (NV <= MR) {
+                V right[NV];
+                for (int j = 0; j < NV; ++j) right[j] = load_right(b + j * kLanes);
+                for (int i = 0; i < MR; ++i) {
+                    const V left = set1(row[i][k]);
+                    for (int j = 0; j < NV; ++j) sum_of[i][j] = multiply_add(left, right[j], sum_of[i][j]);
+                }
+            } else {
+                V left[MR];
+                for (int i = 0; i < MR; ++i) left[i] = set1(row[i][k]);
+                for (int j = 0; j < NV; ++j) {
+                    const V right = load_right(b + j * kLanes);
+                    for (int i = 0; i < MR; ++i) sum_of[i][j] = multiply_add(left[i], right, sum_of[i][j]);
+                }
+            }
+        };
         for (int k = 0; k + 1 < depth; k += 2, b += ldb) {
             step(k, load_low);
             b = read_anew(b);
             step(k + 1, load_high);
         }
-    } else {
+    } else {  // written out, since GCC 12 makes no vectors of plain C++ through a lambda
 #pragma GCC unroll 2
         for (int k = 0; k < depth; ++k, b += ldb) {
             if constexpr (kWalk == Walk::across) {
@@ -79,7 +77,21 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
                 // the next tile's columns: no prefetcher follows as many streams as rows
                 __builtin_prefetch(row[0] + 16);
             }
-            step(k, load_whole);
+            if constexpr (NV <= MR) {
+                V right[NV];
+                for (int j = 0; j < NV; ++j) right[j] = load(b + j * kLanes);
+                for (int i = 0; i < MR; ++i) {
+                    const V left = set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
+                    for (int j = 0; j < NV; ++j) sum_of[i][j] = multiply_add(left, right[j], sum_of[i][j]);
+                }
+            } else {
+                V left[MR];
+                for (int i = 0; i < MR; ++i) left[i] = set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
+                for (int j = 0; j < NV; ++j) {
+                    const V right = load(b + j * kLanes);
+                    for (int i = 0; i < MR; ++i) sum_of[i][j] = multiply_add(left[i], right, sum_of[i][j]);
+                }
+            }
         }
     }
 #pragma GCC unroll 8
