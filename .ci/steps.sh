@@ -40,7 +40,7 @@ step_torch() {
     pip download --quiet --no-deps --dest "$work/torch" "$torch" >/dev/null 2>&1 || skip "$torch is not to be had here"
     venv torch "${clone}[test-torch,docs]" "$work"/torch/*.whl
     cd "$clone"
-    python -m pytest tests/python/test_{pytorch,torch_interchange,onnx,hub,pyod,sources,training_callbacks,doctests,docs}.py
+    python -m pytest tests/python/test_{pytorch,torch_interchange,onnx,hub,pyod,sources,threads,spool,loggers,progress,tables_by_name,doctests,docs}.py
 }
 
 step_native() {
@@ -49,15 +49,26 @@ step_native() {
     test_native native
 }
 
-# tests/embed over the installed library, and over the one within the Python package.
+# tests/embed over the installed library, the one within the Python package, and one with a single backend, whose static
+# library stays below a megabyte.
 step_embed() {
     venv_build
     build native -DFUSEDVAE_TESTS=ON
     cmake --install "$work/native" --prefix "$work/prefix" >/dev/null
     local package
     package=$(cd "$work" && python -c 'import fusedvae; print(fusedvae.__path__[0])')
+    local one=scalar
+    grep -qw avx2 /proc/cpuinfo && one=avx2
+    build one -DFUSEDVAE_BACKENDS=$one
+    cmake --install "$work/one" --prefix "$work/one-prefix" >/dev/null
+    local size
+    size=$(stat -c %s "$(find "$work/one-prefix" -name libfusedvae.a)")
+    echo "the static library with $one alone has $size bytes"
+    [[ $size -lt 1000000 ]]
     local prefix
-    for prefix in "$work/prefix" "$package"; do
+    for prefix in "$work/prefix" "$package" "$work/one-prefix"; do
+        local -x FUSEDVAE_BACKEND=
+        [[ $prefix != "$work/one-prefix" ]] || FUSEDVAE_BACKEND=$one # Python's scores in the same bits
         rm -rf "$work/embed"
         cmake -S "$clone/tests/embed" -B "$work/embed" -G Ninja "-Dfusedvae_ROOT=$prefix" >/dev/null
         cmake --build "$work/embed"

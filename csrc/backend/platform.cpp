@@ -26,6 +26,7 @@
 #else
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -70,11 +71,12 @@ long process_id() {
 #endif
 }
 
-// A name for a new file in `folder` that no other thread or process is using. It does not contain the target's name,
-// which may already be as long as names can be.
+// Names for new files in `folder` that no other thread or process is using. They do not contain the target's name, which
+// may already be as long as names can be. python/fusedvae/_atomic.py follows the same rules.
+constexpr char kTemporary[] = ".fusedvae-", kTemporaryEnd[] = ".tmp";
 fs::path temporary_name(const fs::path& folder) {
     static std::atomic<unsigned> counter{0};
-    return folder / (".fusedvae-" + std::to_string(process_id()) + "-" + std::to_string(counter++) + ".tmp");
+    return folder / (kTemporary + std::to_string(process_id()) + "-" + std::to_string(counter++) + kTemporaryEnd);
 }
 
 // Where the data of a file at `path` would lie: symbolic links followed, also one whose target does not exist yet.
@@ -269,16 +271,42 @@ int cores_by_affinity() {
     return static_cast<int>(std::thread::hardware_concurrency());
 }
 
+// Removes what processes that were killed while they wrote have left in a folder. Who writes holds a lock until the file
+// is in place, so that an unlocked one is nobody's, in whatever container or machine its writer ran.
+void remove_leftovers(const fs::path& folder) {
+    std::error_code ended;
+    for (fs::directory_iterator entry(folder.empty() ? "." : folder, ended), end; !ended && entry != end;
+         entry.increment(ended)) {
+        const std::string name = entry->path().filename().string();
+        if (name.rfind(kTemporary, 0) != 0 || name.find(kTemporaryEnd) == std::string::npos) continue;
+        const int file = open(entry->path().c_str(), O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+        if (file < 0) continue;
+        if (flock(file, LOCK_EX | LOCK_NB) == 0) unlink(entry->path().c_str());
+        close(file);
+    }
+}
+
+// Locks a file that was just made; false where remove_leftovers of another process was quicker. File systems without locks
+// have no leftovers removed either.
+bool lock_new(int file) {
+    if (flock(file, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK;
+    struct stat made;
+    return fstat(file, &made) == 0 && made.st_nlink > 0;
+}
+
 NewFile::NewFile(const std::string& shown_path, const fs::path& target) : shown_path_(shown_path), target_(target) {
+    remove_leftovers(target.parent_path());
     struct stat old;
     const bool exists = stat(target.c_str(), &old) == 0;
     // A rename needs no permission on the file it replaces, but whoever made it read-only meant it.
     if (exists && access(target.c_str(), W_OK) != 0) write_failed();
     const mode_t mode = exists ? old.st_mode & 07777 : 0666;
-    do {
+    for (bool again = true; again;) {
         name_ = temporary_name(target.parent_path());
         file_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    } while (file_ < 0 && (errno == EEXIST || errno == EINTR));
+        again = file_ < 0 ? errno == EEXIST || errno == EINTR : !lock_new(file_);
+        if (again && file_ >= 0) close(file_);
+    }
     if (file_ < 0) fail("create a file beside", shown_path_, last_error());
     struct stat made;
     if (exists && (fstat(file_, &made) != 0 || ((made.st_mode & 07777) != mode && fchmod(file_, mode) != 0))) {
@@ -312,9 +340,9 @@ void NewFile::replace_target() {
     const bool synced = fsync(file_) == 0;
 #endif
     if (!synced) write_failed();
-    if (close(std::exchange(file_, -1)) != 0) write_failed();
     if (rename(name_.c_str(), target_.c_str()) != 0) write_failed();
     replaced_ = true;
+    close(std::exchange(file_, -1));  // which lets go of the lock; the data is on disk already
     // The rename itself reaches the disk with its folder. Some file systems cannot sync a folder; the new file is in
     // place all the same, so that is no failure.
     const fs::path parent = target_.parent_path();

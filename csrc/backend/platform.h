@@ -61,7 +61,8 @@ class FileView {
 using Sink = std::function<void(const void* data, size_t bytes)>;
 
 // Calls write(sink) and makes what it wrote the content of the file at `path`: readers see the old content or the new,
-// whole and on disk, whatever fails in between. A symbolic link is followed; permission bits of an existing file stay.
+// whole and on disk, whatever fails in between. A symbolic link is followed; permission bits of an existing file stay. A
+// process that is killed leaves a temporary file beside it, which the next write into that folder removes (POSIX).
 void write_file_atomically(const std::string& path, const std::function<void(const Sink&)>& write);
 
 }  // namespace fusedvae::platform

@@ -26,35 +26,51 @@
 namespace fusedvae {
 namespace {
 
-bool always() { return true; }
+[[maybe_unused]] bool always() { return true; }
 #if defined(__x86_64__)
-bool has_f16c() {  // Clang 14's __builtin_cpu_supports does not know it
+[[maybe_unused]] bool has_f16c() {  // Clang 14's __builtin_cpu_supports does not know it
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
-bool has_avx512() {
+[[maybe_unused]] bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+[[maybe_unused]] bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 // vdpbf16ps is twice as fast as float32 on AMD's processors; other makers' have not been measured, and on some it is
 // reported to be slower.
-bool gains_from_bfloat16() { return has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd"); }
+[[maybe_unused]] bool gains_from_bfloat16() {
+    return has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
+}
 #endif
 
 struct Candidate {
     const Backend* backend;
     bool (*runs_here)();
 };
+// Those that CMake was told to build (cmake/instruction_sets.cmake).
 const Candidate kCandidates[] = {
-#if defined(__x86_64__)
+#if defined(FUSEDVAE_HAS_AVX512)
     {&cpu::kAvx512, has_avx512},
+#endif
+#if defined(FUSEDVAE_HAS_AVX2)
     {&cpu::kAvx2, has_avx2},
-#elif defined(__aarch64__)
+#endif
+#if defined(FUSEDVAE_HAS_NEON)
     {&cpu::kNeon, always},
 #endif
+#if defined(FUSEDVAE_HAS_SCALAR)
     {&cpu::kScalar, always},
+#endif
 };
+
+[[noreturn]] void none_runs_here() {
+    throw std::runtime_error(
+        "this library was built with -DFUSEDVAE_BACKENDS=\"" FUSEDVAE_BACKENDS
+        "\", none of which this processor can run; build it with scalar among them, or without that option");
+}
 
 const Backend& choose() {
     const char* forced = platform::environment("FUSEDVAE_BACKEND");
@@ -67,7 +83,7 @@ const Backend& choose() {
     }
     for (const Candidate& c : kCandidates)
         if (c.runs_here()) return *c.backend;
-    return cpu::kScalar;
+    none_runs_here();
 }
 
 }  // namespace
@@ -85,12 +101,13 @@ const char* available_backends() {
 const Backend& backend(const char* name) {
     for (const Candidate& c : kCandidates)
         if (std::strcmp(c.backend->name, name) == 0 && c.runs_here()) return *c.backend;
+    if (!*available_backends()) none_runs_here();
     throw std::invalid_argument("backend '" + std::string(name) +
                                 "' cannot run here; choose one of: " + available_backends());
 }
 
 const Backend* bfloat16_backend() {
-#if defined(__x86_64__)
+#if defined(FUSEDVAE_HAS_AVX512_BF16)
     static const bool gains = gains_from_bfloat16();
     if (gains && &backend() == &cpu::kAvx512) return &cpu::kAvx512Bf16;
 #endif

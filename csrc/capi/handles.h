@@ -68,6 +68,10 @@ T read_struct(const T* given, T defaults, const char* name) {
     return defaults;
 }
 
+inline fvae_array array_of(const fvae_array* given, const char* name) {
+    return read_struct(given, fvae_array_default(), name);
+}
+
 // Fills the caller's struct as far as it reaches; its struct_size says how far, 0 standing for ours.
 template <class T>
 void write_struct(T* out, const T& value, const char* name) {

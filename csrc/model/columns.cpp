@@ -5,6 +5,7 @@
 #include <cfloat>
 #include <cmath>
 #include <stdexcept>
+#include <string_view>
 #include <unordered_set>
 
 #include "../backend/backend.h"
@@ -12,8 +13,6 @@
 namespace fusedvae {
 
 namespace {
-
-constexpr int64_t kMostEncoded = int64_t{1} << 24;  // as any layer's width
 
 template <class T>
 bool distinct(const std::vector<T>& names) {
@@ -28,7 +27,8 @@ std::string text(double value) { return std::isfinite(value) ? Json(value).dump(
 }  // namespace
 
 Columns::Columns(std::vector<Column> columns) : columns_(std::move(columns)) {
-    std::vector<std::string> names;
+    std::vector<std::string_view> names;
+    for (std::vector<double>* each : {&shift_, &scale_, &inverse_, &fill_}) each->reserve(columns_.size());
     for (size_t r = 0; r < columns_.size(); ++r) {
         Column& c = columns_[r];
         const std::string here = place(static_cast<int64_t>(r));
@@ -62,8 +62,8 @@ Columns::Columns(std::vector<Column> columns) : columns_(std::move(columns)) {
         else
             runs_.push_back({static_cast<int64_t>(r), encoded_width_, 1, k});
         encoded_width_ += c.width();
-        if (encoded_width_ > kMostEncoded)
-            throw std::invalid_argument("the columns take more than " + std::to_string(kMostEncoded) + " values");
+        if (encoded_width_ > kMaxWidth)
+            throw std::invalid_argument("the columns take more than " + std::to_string(kMaxWidth) + " values");
         shift_.push_back(c.shift);
         scale_.push_back(c.scale);
         inverse_.push_back(1.0 / c.scale);
@@ -114,6 +114,7 @@ Json Columns::to_json() const {
 
 Columns Columns::from_json(const Json& json) {
     std::vector<Column> list;
+    list.reserve(json.as_array("columns").size());
     for (const Json& entry : json.as_array("columns")) {
         entry.as_object("columns");  // find() would see nothing wrong
         Column column;

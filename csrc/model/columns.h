@@ -18,6 +18,10 @@ namespace fusedvae {
 
 struct Backend;
 
+// Of every layer, a row of data and an encoded one included: far beyond any fully connected network; keeps every product
+// of two widths inside 64 bits and columns inside 32.
+constexpr int64_t kMaxWidth = int64_t{1} << 24;
+
 struct Column {
     std::string name;
     double shift = 0.0, scale = 1.0;      // a number is read as (value - shift) / scale

@@ -10,8 +10,7 @@ namespace fusedvae {
 
 namespace {
 
-// Far beyond any fully connected network; keeps every product of two widths inside 64 bits and columns inside 32.
-constexpr int64_t kMaxWidth = int64_t{1} << 24, kMaxLayers = 256;
+constexpr int64_t kMaxLayers = 256;
 
 std::string text(double value) { return Json(value).dump(); }
 
@@ -79,9 +78,13 @@ void Config::check() const {
     check_positive("fixed_variance", fixed_variance);
     check_positive("min_variance", min_variance);
     check_positive("uint8_scale", uint8_scale);
-    if (!columns.empty() && static_cast<int64_t>(columns.list().size()) != width())
-        throw std::invalid_argument("columns describes " + std::to_string(columns.list().size()) +
-                                    " columns; input_shape has " + std::to_string(width()));
+    if (!columns.empty()) check_columns(columns.list().size());
+}
+
+void Config::check_columns(size_t count) const {
+    if (static_cast<int64_t>(count) != width())
+        throw std::invalid_argument("columns describes " + std::to_string(count) + " columns; input_shape has " +
+                                    std::to_string(width()));
 }
 
 Config Config::from_c(const fvae_config& c) {
@@ -122,7 +125,7 @@ Json Config::to_json() const {
     return json;
 }
 
-Config Config::from_json(const Json& json) {
+Config Config::without_columns(const Json& json) {
     Config config;
     config.input_shape = to_list(json, "input_shape");
     config.hidden = to_list(json, "hidden");
@@ -135,9 +138,15 @@ Config Config::from_json(const Json& json) {
     config.min_variance = json.number("min_variance");
     config.init = from_name<fvae_init>(json.string("init"));
     config.uint8_scale = json.number("uint8_scale");
-    if (const Json* columns = json.find("columns")) config.columns = Columns::from_json(*columns);
     config.check();
     return config;
+}
+
+void Config::add_columns(const Json& json) {
+    const Json* const found = json.find("columns");
+    if (!found || found->as_array("columns").empty()) return;
+    check_columns(found->as_array("columns").size());  // before anything is made of them
+    columns = Columns::from_json(*found);
 }
 
 }  // namespace fusedvae

@@ -35,7 +35,12 @@ struct Config {
 
     static Config from_c(const fvae_config& c);
     Json to_json() const;
-    static Config from_json(const Json& json);
+    // From a file in two steps: what the columns take is bounded by a width that the file has parameters for.
+    static Config without_columns(const Json& json);
+    void add_columns(const Json& json);
+
+  private:
+    void check_columns(size_t count) const;
 };
 
 }  // namespace fusedvae

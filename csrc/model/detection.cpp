@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "../layer/terms.h"
 #include "on_threads.h"
 
 namespace fusedvae {
@@ -21,14 +22,11 @@ double minus_squared_error(const float* x, const float* parameters, int D, int s
     return -sum / D;
 }
 
-// -KL(q(z|x) || N(0, 1)) (Kingma and Welling 2013, appendix B)
+// -KL(q(z|x) || N(0, I))
 double minus_kl(const float* pairs, int Z) {
     double sum = 0.0;
-    for (int j = 0; j < Z; ++j) {
-        const double mu = double{pairs[2 * j]}, logvar = double{pairs[2 * j + 1]};
-        sum += mu * mu + std::exp(logvar) - logvar - 1.0;
-    }
-    return -0.5 * sum;
+    for (int j = 0; j < Z; ++j) sum += terms::kl(double{pairs[2 * j]}, double{pairs[2 * j + 1]});
+    return -sum;
 }
 
 // -(mu - m)^T P (mu - m)
@@ -49,24 +47,19 @@ double half_squared_norm(const float* x, int D) {
     return 0.5 * sum;
 }
 
-double softplus(double v) { return std::fmax(v, 0.0) + std::log1p(std::exp(-std::fabs(v))); }
-
 }  // namespace
 
-// -log p(x_d | parameters) of one encoded column, in double; parameters: logits, means, or pairs of mean and log-variance
+// -log p(x_d | parameters) of one encoded column; parameters: logits, means, or pairs of mean and log-variance
 double Model::surprise(const float* x, const float* parameters, int d) const {
     const double target = double{x[d]};
-    if (config.likelihood == FVAE_BERNOULLI) {
-        const double logit = double{parameters[d]};
-        return softplus(logit) - target * logit;
-    }
+    if (config.likelihood == FVAE_BERNOULLI) return terms::bernoulli_nll(double{parameters[d]}, target);
     const bool element = config.variance == FVAE_ELEMENT;
-    const double difference = target - double{parameters[element ? 2 * d : d]};
     double variance = config.fixed_variance;
-    if (element) variance = config.min_variance + std::exp(double{parameters[2 * d + 1]});
+    if (element) variance = terms::learned_variance(double{parameters[2 * d + 1]}, config.min_variance);
     if (config.variance == FVAE_FEATURE)
-        variance = config.min_variance + std::exp(double{flat.data()[network.log_variance + static_cast<size_t>(d)]});
-    return 0.5 * (difference * difference / variance + std::log(variance) + 1.8378770664093453);
+        variance = terms::learned_variance(double{flat.data()[network.log_variance + static_cast<size_t>(d)]},
+                                           config.min_variance);
+    return terms::gaussian_nll(double{parameters[element ? 2 * d : d]}, target, variance);
 }
 
 void Model::contributions(const fvae_array& x, double* result) const {

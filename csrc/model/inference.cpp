@@ -108,6 +108,17 @@ void Model::reconstruct_into(const float* x, int64_t n, float* mean, void* works
     reconstruct_rows(one, rows, {0, n}, *this, mean);
 }
 
+void Model::encoded_rows(const fvae_array& x, float* encoded) const {
+    Rows rows(x, config, "x");
+    rows.low = -FLT_MAX, rows.high = FLT_MAX;  // they need not be targets
+    rows.check_all(backend, default_threads());
+    for (int64_t i = 0; i < rows.count; ++i) {
+        float* const own = encoded + i * rows.width;
+        const float* const row = rows.read(backend, i, own);
+        if (row != own) std::copy(row, row + rows.width, own);
+    }
+}
+
 void Model::encode(const fvae_array& x, float* mu, float* logvar) const {
     const Rows rows(x, config, "x");
     rows.check_all(backend, default_threads());

@@ -15,7 +15,9 @@
 namespace fusedvae {
 namespace {
 
-constexpr int kMaxDepth = 32;
+constexpr size_t kMaxDepth = 32;
+// Bytes of arrays and objects: a number of two characters and its comma takes 40 alone, so short texts get some more.
+constexpr size_t kRoom = size_t{16} << 20, kRoomPerByte = 12;
 
 // Bytes of the well-formed UTF-8 sequence at `at`, 0 where there is none (RFC 3629: shortest forms only, no surrogates,
 // nothing above U+10FFFF).
@@ -67,9 +69,11 @@ double parse_double(const char* begin, const char* end) {
 
 class Parser {
   public:
-    explicit Parser(std::string_view text) : begin_(text.data()), at_(begin_), end_(begin_ + text.size()) {}
+    explicit Parser(std::string_view text)
+        : begin_(text.data()), at_(begin_), end_(begin_ + text.size()), room_(kRoom + kRoomPerByte * text.size()) {}
 
     Json document() {
+        count_elements();
         Json value = this->value(0);
         skip_space();
         if (at_ != end_) fail("expected the end of the text");
@@ -79,6 +83,35 @@ class Parser {
   private:
     [[noreturn]] void fail(const std::string& what) const {
         throw std::invalid_argument("JSON, byte " + std::to_string(at_ - begin_) + ": " + what);
+    }
+
+    // Elements of each array and object, in the order in which they open, so that none has to grow, which would take
+    // three times its size. In text that is no JSON they may be anything, and parsing it finds that.
+    void count_elements() {
+        std::vector<size_t> open;  // indices into counts_
+        for (const char* at = begin_; at != end_ && open.size() <= kMaxDepth; ++at) {
+            if (*at == '"') {
+                for (++at; at != end_ && *at != '"'; ++at)
+                    if (*at == '\\' && ++at == end_) return;
+                if (at == end_) return;
+            } else if (*at == '[' || *at == '{') {
+                open.push_back(counts_.size());
+                counts_.push_back(1);
+            } else if (!open.empty() && *at == ',') {
+                ++counts_[open.back()];
+            } else if (!open.empty() && (*at == ']' || *at == '}')) {
+                open.pop_back();
+            }
+        }
+    }
+
+    // Room for the elements of the array or object that has just opened.
+    template <class List>
+    void reserve(List& list, size_t opened) {
+        const size_t bytes = counts_[opened] * sizeof list[0];
+        if (bytes > room_) fail("more values than " + std::to_string(end_ - begin_) + " bytes of text should hold");
+        room_ -= bytes;
+        list.reserve(counts_[opened]);
     }
 
     void skip_space() {
@@ -100,7 +133,7 @@ class Parser {
         return true;
     }
 
-    Json value(int depth) {
+    Json value(size_t depth) {
         skip_space();
         switch (peek()) {
             case '{':
@@ -124,12 +157,14 @@ class Parser {
         fail(at_ == end_ ? "the text ends where a value should be" : "expected a value");
     }
 
-    Json object(int depth) {
+    Json object(size_t depth) {
         if (depth > kMaxDepth) fail("nested too deeply");
         Json::Object members;
+        const size_t opened = opened_++;
         ++at_;
         skip_space();
         if (!take('}')) {
+            reserve(members, opened);
             do {
                 skip_space();
                 if (peek() != '"') fail("expected a name in quotation marks");
@@ -147,18 +182,21 @@ class Parser {
 
     void refuse_duplicates(const Json::Object& members) const {
         std::vector<std::string_view> names;  // sorted, for a header may hold a million of them
+        names.reserve(members.size());
         for (const Json::Member& member : members) names.push_back(member.name);
         std::sort(names.begin(), names.end());
         const auto twice = std::adjacent_find(names.begin(), names.end());
         if (twice != names.end()) fail("this object has '" + shown(*twice) + "' twice");
     }
 
-    Json array(int depth) {
+    Json array(size_t depth) {
         if (depth > kMaxDepth) fail("nested too deeply");
         Json::Array elements;
+        const size_t opened = opened_++;
         ++at_;
         skip_space();
         if (take(']')) return Json(std::move(elements));
+        reserve(elements, opened);
         do {
             elements.push_back(value(depth));
             skip_space();
@@ -245,6 +283,9 @@ class Parser {
     const char* begin_;
     const char* at_;
     const char* end_;
+    std::vector<uint32_t> counts_;  // [array or object]
+    size_t opened_ = 0;             // arrays and objects so far
+    size_t room_;                   // bytes that those to come may take
 };
 
 void append_string(std::string& out, const std::string& text) {

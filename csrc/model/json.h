@@ -2,8 +2,9 @@
 //
 // A small strict JSON value (RFC 8259) for what the library keeps in file headers: integers of 64 bits stay exact,
 // objects keep their order, doubles are written so that reading gives the same bits. The reader trusts nothing: UTF-8
-// and escapes are checked, duplicate names, text after the value and nesting beyond 32 are refused. All failures are
-// std::invalid_argument.
+// and escapes are checked, duplicate names, text after the value and nesting beyond 32 are refused; so is a text that
+// would take more than 16 MB and twelve times its own length, of which what this library writes takes at most ten. All
+// failures are std::invalid_argument.
 #pragma once
 
 #include <cstdint>

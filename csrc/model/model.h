@@ -56,6 +56,7 @@ struct Model {
     std::shared_ptr<Model> copy(fvae_precision weights) const;
 
     // inference.cpp
+    void encoded_rows(const fvae_array& x, float* encoded) const;  // (n, D)
     void encode(const fvae_array& x, float* mu, float* logvar) const;
     void decode(const float* z, int64_t n, float* mean) const;
     void reconstruct(const fvae_array& x, float* mean) const;
@@ -86,6 +87,9 @@ struct Model {
     Pass pass(int64_t rows, void* workspace, size_t bytes) const;
     double surprise(const float* x, const float* parameters, int d) const;
 };
+
+// noise (samples, Z) at (seed, sample, index): the same for every row that is scored (scoring.cpp).
+void score_noise(const Backend& backend, uint64_t seed, int64_t samples, int Z, float* noise);
 
 // Shared with checkpoints (model_file.cpp): the parameters as tensors to write, under `prefix` + name.
 std::vector<TensorToWrite> to_tensors(const Network& network, const float* flat, const std::string& prefix);

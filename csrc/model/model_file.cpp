@@ -95,8 +95,13 @@ Config read_config(const SafetensorsFile& file) {
         refuse(file, "it has format version " + (version ? shown(*version) : "none") + ", this library reads version " +
                          kFormatVersion);
     Config config;
-    read_metadata(file, "config", [&](const Json& json) { config = Config::from_json(json); });
-    if (!fits(file, config)) refuse(file, "its configuration asks for more parameters than the file holds");
+    bool holds = false;
+    read_metadata(file, "config", [&](const Json& json) {
+        config = Config::without_columns(json);
+        holds = fits(file, config);  // asked before columns of that width are read, and again of what they encode to
+        if (holds) config.add_columns(json);
+    });
+    if (!holds || !fits(file, config)) refuse(file, "its configuration asks for more parameters than the file holds");
     return config;
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "../layer/scalar_normals.h"
 #include "names.h"
 
 namespace fusedvae {
@@ -210,7 +211,6 @@ void Network::make_words(const float* flat, float* all_words, float* all_words_t
 }
 
 void Network::initialize(const Config& config, uint64_t seed, float* flat) const {
-    const Backend& exact = cpu::kScalar;  // the same initial parameters on every machine of one compiler
     std::vector<float> values;
     for (size_t i = 0; i < parameters.size(); ++i) {
         const Parameter& p = parameters[i];
@@ -226,8 +226,8 @@ void Network::initialize(const Config& config, uint64_t seed, float* flat) const
                 Stream own = stream;
                 own.step = static_cast<uint32_t>(i);
                 for (int64_t start = 0, row = 0; start < p.size(); start += block, ++row)
-                    exact.normals(values.data() + start, block, own, static_cast<uint32_t>(row), 1,
-                                  static_cast<int>(std::min(block, p.size() - start)));
+                    scalar_normals(values.data() + start, own, static_cast<uint32_t>(row),
+                                   static_cast<int>(std::min(block, p.size() - start)));
                 for (float& v : values) v *= static_cast<float>(std::sqrt(2.0 / fan_in));
             }
         } else if (config.init == FVAE_INIT_PYTORCH || p.kind == Parameter::weight) {

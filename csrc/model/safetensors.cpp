@@ -20,7 +20,8 @@ namespace fusedvae {
 namespace {
 
 constexpr size_t kLengthBytes = 8;
-constexpr uint64_t kMaxHeader = 100'000'000;  // the format's limit
+// The format's limit. Honest headers are far below: 100 000 named columns take 8 MB, a history of 100 000 epochs 23 MB.
+constexpr uint64_t kMaxHeader = 100'000'000;
 constexpr const char* kMetadata = "__metadata__";
 
 // Bytes of one element; 0 for a dtype that the format does not have, or has with less than a byte.
@@ -124,6 +125,9 @@ std::string header_of(const std::vector<TensorToWrite>& tensors, const Metadata&
 
 void write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors, const Metadata& metadata) {
     const std::string header = header_of(tensors, metadata);
+    if (header.size() > kMaxHeader)
+        throw std::invalid_argument("the header of '" + path + "' would take " + std::to_string(header.size()) +
+                                    " bytes, more than the " + std::to_string(kMaxHeader) + " that the format allows");
     unsigned char length[kLengthBytes];
     for (size_t i = 0; i < kLengthBytes; ++i)
         length[i] = static_cast<unsigned char>(uint64_t{header.size()} >> (8 * i));

@@ -19,18 +19,15 @@ constexpr int64_t kStripPairs = int64_t{1} << 18, kStripRows = 4096;  // 2 MB of
 
 size_t z(int64_t i) { return static_cast<size_t>(i); }
 
-// The same noise for every row: (samples, Z) at (seed, sample, index).
-Buffer score_noise(const Model& model, int64_t samples, uint64_t seed) {
+void check_samples(int64_t samples) {
     if (samples < 1 || samples > 1'000'000)
         throw std::invalid_argument("samples must be between 1 and 1000000, it is " + std::to_string(samples));
-    const int Z = model.network.Z;
-    Buffer noise(z(samples) * z(Z));
-    const Stream stream = make_stream(seed, 0, kScore);
-    run_checked(static_cast<int>(std::min<int64_t>(default_threads(), samples / 1000 + 1)), [&](const Team& team) {
-        const Range mine = share(samples, 1, team.thread, team.threads);
-        model.backend.normals(noise.data() + mine.first * Z, Z, stream, static_cast<uint32_t>(mine.first),
-                              static_cast<int>(mine.last - mine.first), Z);
-    });
+}
+
+Buffer noise_of(const Model& model, int64_t samples, uint64_t seed) {
+    check_samples(samples);
+    Buffer noise(z(samples) * z(model.network.Z));
+    score_noise(model.backend, seed, samples, model.network.Z, noise.data());
     return noise;
 }
 
@@ -125,9 +122,19 @@ class Scorer {
 
 }  // namespace
 
+void score_noise(const Backend& backend, uint64_t seed, int64_t samples, int Z, float* noise) {
+    check_samples(samples);
+    const Stream stream = make_stream(seed, 0, kScore);
+    run_checked(static_cast<int>(std::min<int64_t>(default_threads(), samples / 1000 + 1)), [&](const Team& team) {
+        const Range mine = share(samples, 1, team.thread, team.threads);
+        backend.normals(noise + mine.first * Z, Z, stream, static_cast<uint32_t>(mine.first),
+                        static_cast<int>(mine.last - mine.first), Z);
+    });
+}
+
 void Model::elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* result) const {
     const Rows rows(x, config, "x");
-    const Buffer noise = score_noise(*this, samples, seed);
+    const Buffer noise = noise_of(*this, samples, seed);
     rows.check_all(backend, default_threads());
     const std::shared_lock lock(mutex);
     Scorer(*this, rows, noise, samples)
@@ -142,7 +149,7 @@ void Model::elbo(const fvae_array& x, int64_t samples, uint64_t seed, double* re
 // log p(z) - log q(z|x) = sum_j (eps^2 + logvar - z^2) / 2. The largest weight is taken out, so that none overflows.
 void Model::log_likelihood(const fvae_array& x, int64_t samples, uint64_t seed, double* result) const {
     const Rows rows(x, config, "x");
-    const Buffer noise = score_noise(*this, samples, seed);
+    const Buffer noise = noise_of(*this, samples, seed);
     rows.check_all(backend, default_threads());
     const std::shared_lock lock(mutex);
     Scorer(*this, rows, noise, samples)

@@ -10,7 +10,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -38,25 +40,28 @@ struct Rows {
     Rows(py::array source, bool streamed);
 };
 
-// Which thread trains a model just now, shared by the model and its trainers; read and written under the GIL.
+// Which thread trains a model just now, shared by the model and its trainers. Interpreters without a GIL have no other
+// order between threads, so that whoever reads says so first and asks for the owner then, and whoever owns the other way
+// round: in the one order that all these operations have, at least one of two sees the other.
 struct Training {
-    std::thread::id owner;
-    int readers = 0;  // threads that read the model without its lock (serving.cpp)
+    std::atomic<std::thread::id> owner{};
+    std::atomic<int> readers{0};
+    std::mutex detector;  // held while the model's is copied or replaced, never over a call into Python
 };
 
 // Marks this thread as the one that trains; refuses while any thread does, this one (from a callback) included.
 class Exclusive {
   public:
     explicit Exclusive(Training& training) : training_(training) {
-        if (training.owner == std::this_thread::get_id()) {
-            throw std::runtime_error(
-                "this model is being trained; a callback may read, save and score it, not change it");
-        }
-        if (training.owner != std::thread::id{}) {
+        std::thread::id owner{};
+        if (!training.owner.compare_exchange_strong(owner, std::this_thread::get_id())) {
+            if (owner == std::this_thread::get_id()) {
+                throw std::runtime_error(
+                    "this model is being trained; a callback may read, save and score it, not change it");
+            }
             throw std::runtime_error("this model is being trained in another thread; wait for that run or stop it");
         }
-        training.owner = std::this_thread::get_id();  // from here on no reader begins without the lock
-        while (training.readers > 0) {
+        while (training.readers > 0) {  // no further one begins
             const py::gil_scoped_release released;
             std::this_thread::yield();
         }
@@ -69,18 +74,32 @@ class Exclusive {
     Training& training_;
 };
 
-// For what a trainer's callbacks may do, and other threads may not while it runs.
-inline void refuse_other_threads(const Training& training) {
-    if (training.owner != std::thread::id{} && training.owner != std::this_thread::get_id()) {
-        throw std::runtime_error("this trainer runs in another thread; ask it from a callback, or wait for it");
+// Holds off whoever wants to train the model, for as long as it or its trainer is read without the model's lock. Void
+// where another thread trains it already; the training thread itself may read from its callbacks.
+class Reading {
+  public:
+    explicit Reading(Training& training) : training_(training) {
+        ++training.readers;
+        const std::thread::id owner = training.owner;
+        valid_ = owner == std::thread::id{} || owner == std::this_thread::get_id();
     }
-}
+    ~Reading() { --training_.readers; }
+    Reading(const Reading&) = delete;
+    Reading& operator=(const Reading&) = delete;
+
+    bool valid() const { return valid_; }
+
+  private:
+    Training& training_;
+    bool valid_;
+};
 
 struct BoundModel {
     Model model;
     std::shared_ptr<Training> training;
     std::vector<int64_t> input_shape;
     int64_t width;          // D, its product
+    int64_t encoded_width;  // E
     int64_t latent;         // Z
     double row_work = 0.0;  // operations of one row through all layers
 

@@ -3,8 +3,6 @@
  * Rows and Model. Pointers are taken, then the GIL is released around every call that computes.
  */
 #include <algorithm>
-#include <functional>
-#include <numeric>
 #include <tuple>
 
 #include "bindings.h"
@@ -29,10 +27,6 @@ fvae_dtype dtype_code(const py::dtype& dtype) {
     }
     throw py::type_error("rows must be native float32, float64, float16, uint8 or bool, not " +
                          py::str(dtype).cast<std::string>());
-}
-
-int64_t product(const std::vector<int64_t>& shape) {
-    return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
 }
 
 void check_index(const std::vector<ParameterInfo>& infos, int64_t index) {
@@ -64,6 +58,14 @@ void init_output_bias(BoundModel& self, const Rows& x) {
 void save(const BoundModel& self, const std::string& path) {
     const py::gil_scoped_release released;
     self.model.save(path);
+}
+
+Floats encoded_rows(const BoundModel& self, const Rows& x) {
+    Floats encoded = matrix(x.view.rows, self.encoded_width);
+    float* const data = encoded.mutable_data();
+    const py::gil_scoped_release released;
+    self.model.encoded_rows(x.view, data);
+    return encoded;
 }
 
 py::tuple encode(const BoundModel& self, const Rows& x) {
@@ -153,20 +155,28 @@ Doubles score(const BoundModel& self, const Rows& x, const DetectorFields& field
 }
 
 std::optional<DetectorFields> get_detector(const BoundModel& self) {
-    if (!self.model.has_detector()) return std::nullopt;
-    const fvae_detector d = self.model.detector();
     const int64_t Z = self.latent;
+    fvae_detector d;
+    std::vector<double> own_mean, own_precision;
+    {
+        const std::lock_guard lock(self.training->detector);
+        if (!self.model.has_detector()) return std::nullopt;
+        d = self.model.detector();
+        if (d.latent_mean) own_mean.assign(d.latent_mean, d.latent_mean + Z);
+        if (d.latent_precision) own_precision.assign(d.latent_precision, d.latent_precision + Z * Z);
+    }
     std::optional<Doubles> mean, precision;
-    if (d.latent_mean) mean.emplace(Doubles(std::vector<py::ssize_t>{Z}, d.latent_mean));
-    if (d.latent_precision) precision.emplace(Doubles(std::vector<py::ssize_t>{Z, Z}, d.latent_precision));
+    if (!own_mean.empty()) mean.emplace(Doubles(std::vector<py::ssize_t>{Z}, own_mean.data()));
+    if (!own_precision.empty()) precision.emplace(Doubles(std::vector<py::ssize_t>{Z, Z}, own_precision.data()));
     return DetectorFields(static_cast<int>(d.score), d.samples, d.seed, d.threshold, d.distance, mean, precision);
 }
 
 void set_detector(BoundModel& self, const std::optional<DetectorFields>& fields) {
     const Exclusive exclusive(*self.training);
-    if (!fields) return self.model.set_detector(nullptr);
-    const fvae_detector d = detector_of(self, *fields);
-    self.model.set_detector(&d);
+    fvae_detector d;
+    if (fields) d = detector_of(self, *fields);
+    const std::lock_guard lock(self.training->detector);
+    self.model.set_detector(fields ? &d : nullptr);
 }
 
 Doubles contributions(const BoundModel& self, const Rows& x) {
@@ -220,7 +230,8 @@ Rows::Rows(py::array source, bool streamed) : array(std::move(source)), view(fva
 BoundModel::BoundModel(Model m, std::shared_ptr<Training> shared) : model(std::move(m)), training(std::move(shared)) {
     const Config config = model.config();
     input_shape = config.input_shape;
-    width = product(input_shape);
+    width = config.width();
+    encoded_width = config.encoded_width();
     latent = config.latent;
     for (const ParameterInfo& info : model.parameters()) row_work += 2.0 * static_cast<double>(info.size());
 }
@@ -262,6 +273,7 @@ void bind_model(py::module_& m) {
         .def("set_parameter", &set_parameter, py::arg("index"), py::arg("values"))
         .def("init_output_bias", &init_output_bias, py::arg("x"))
         .def("save", &save, py::arg("path"))
+        .def("encoded_rows", &encoded_rows, py::arg("x"))
         .def("encode", &encode, py::arg("x"))
         .def("decode", &decode, py::arg("z"))
         .def("reconstruct", &reconstruct, py::arg("x"))

@@ -56,6 +56,14 @@ Floats sample_latent(uint64_t seed, uint64_t first, int64_t n, int64_t latent, d
     return z;
 }
 
+Floats score_noise(uint64_t seed, int64_t samples, int64_t latent) {
+    Floats noise = matrix(samples, latent);
+    float* const data = noise.mutable_data();
+    const py::gil_scoped_release released;
+    check(fvae_score_noise(seed, samples, latent, data));
+    return noise;
+}
+
 py::array_t<uint32_t> philox(const std::array<uint32_t, 4>& counter, const std::array<uint32_t, 2>& key) {
     py::array_t<uint32_t> words(4);
     fvae_philox(counter.data(), key.data(), words.mutable_data());
@@ -77,7 +85,9 @@ double measure_peak(int32_t threads, double seconds, int precision) {
 
 }  // namespace
 
-PYBIND11_MODULE(_core, m) {
+// No state of the module's own changes after this function, and what models and trainers keep has its own order between
+// threads (Training), so that an interpreter without a GIL needs none for it.
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     if (fvae_abi_version() != FVAE_ABI_VERSION) {
         throw py::import_error("fusedvae._core and the fusedvae library beside it are of different versions");
     }
@@ -93,6 +103,7 @@ PYBIND11_MODULE(_core, m) {
 
     m.def("sample_latent", &sample_latent, py::arg("seed"), py::arg("first"), py::arg("n"), py::arg("latent"),
           py::arg("temperature"));
+    m.def("score_noise", &score_noise, py::arg("seed"), py::arg("samples"), py::arg("latent"));
     m.def("philox", &philox, py::arg("counter"), py::arg("key"));
     m.def("num_threads", &fvae_num_threads);
     m.def(

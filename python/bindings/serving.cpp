@@ -84,31 +84,17 @@ Scratch& scratch(const Model& model, int64_t rows) {
     return own;
 }
 
-// Holds off whoever wants to train the model (see Exclusive) for as long as it is read without its lock.
-class Reading {
-  public:
-    explicit Reading(Training& training) : training_(training) { ++training_.readers; }
-    ~Reading() { --training_.readers; }
-    Reading(const Reading&) = delete;
-    Reading& operator=(const Reading&) = delete;
-
-  private:
-    Training& training_;
-};
-
 // Runs serve(workspace) without a lock, or locked() where another thread trains the model just now.
 template <class Serve, class Locked>
 void serve_rows(const BoundModel& self, int64_t rows, Serve serve, Locked locked) {
-    Training& training = *self.training;
-    if (training.owner != std::thread::id{} && training.owner != std::this_thread::get_id()) {
+    if (const Reading reading(*self.training); reading.valid()) {
+        Scratch& own = scratch(self.model, rows);
+        if (self.row_work * static_cast<double>(rows) < kShortWork) return check(serve(own.bytes.get(), own.size));
         const py::gil_scoped_release released;
-        return locked();
+        return check(serve(own.bytes.get(), own.size));
     }
-    Scratch& own = scratch(self.model, rows);
-    if (self.row_work * static_cast<double>(rows) < kShortWork) return check(serve(own.bytes.get(), own.size));
-    const Reading reading(training);
     const py::gil_scoped_release released;
-    check(serve(own.bytes.get(), own.size));
+    locked();
 }
 
 py::handle encode_into(const BoundModel& self, py::handle x, py::handle mu, py::handle logvar) {

@@ -13,11 +13,21 @@ struct BoundTrainer {
     std::shared_ptr<Training> training;
 
     BoundTrainer(Trainer t, std::shared_ptr<Training> shared) : trainer(std::move(t)), training(std::move(shared)) {}
+};
 
-    Trainer& idle() {
-        refuse_other_threads(*training);
-        return trainer;
+// The trainer for what its callbacks may do, and other threads may not while it runs; none begins to train it meanwhile.
+class Idle {
+  public:
+    explicit Idle(BoundTrainer& self) : reading_(*self.training), trainer_(self.trainer) {
+        if (!reading_.valid()) {
+            throw std::runtime_error("this trainer runs in another thread; ask it from a callback, or wait for it");
+        }
     }
+    Trainer* operator->() const { return &trainer_; }
+
+  private:
+    Reading reading_;
+    Trainer& trainer_;
 };
 
 py::tuple progress_tuple(const fvae_progress& p) {
@@ -78,11 +88,11 @@ py::tuple step(BoundTrainer& self, const Rows& batch, const std::optional<Floats
 }
 
 py::tuple evaluate(BoundTrainer& self, const Rows& x, uint64_t seed) {
-    const Trainer& trainer = self.idle();
+    const Idle trainer(self);
     fvae_losses losses;
     {
         const py::gil_scoped_release released;
-        losses = trainer.evaluate(x.view, seed);
+        losses = trainer->evaluate(x.view, seed);
     }
     return losses_tuple(losses);
 }
@@ -90,7 +100,7 @@ py::tuple evaluate(BoundTrainer& self, const Rows& x, uint64_t seed) {
 // (epoch, step, learning_rate, beta, train losses, validation losses) of each finished epoch.
 py::list history(BoundTrainer& self) {
     py::list records;
-    for (const fvae_epoch& e : self.idle().history()) {
+    for (const fvae_epoch& e : Idle(self)->history()) {
         records.append(py::make_tuple(e.epoch, e.step, e.learning_rate, e.beta, losses_tuple(e.train),
                                       losses_tuple(e.validation)));
     }
@@ -99,14 +109,14 @@ py::list history(BoundTrainer& self) {
 
 py::dict memory(BoundTrainer& self) {
     py::dict bytes;
-    for (const auto& [name, size] : self.idle().memory()) bytes[py::str(name)] = size;
+    for (const auto& [name, size] : Idle(self)->memory()) bytes[py::str(name)] = size;
     return bytes;
 }
 
 void save(BoundTrainer& self, const std::string& path) {
-    const Trainer& trainer = self.idle();
+    const Idle trainer(self);
     const py::gil_scoped_release released;
-    trainer.save(path);
+    trainer->save(path);
 }
 
 }  // namespace
@@ -125,9 +135,9 @@ void bind_trainer(py::module_& m) {
             },
             py::arg("path"))
         .def("model", [](BoundTrainer& self) { return BoundModel(self.trainer.model(), self.training); })
-        .def("options", [](BoundTrainer& self) { return self.idle().options(); })
+        .def("options", [](BoundTrainer& self) { return Idle(self)->options(); })
         .def(
-            "set_learning_rate", [](BoundTrainer& self, double rate) { self.idle().set_learning_rate(rate); },
+            "set_learning_rate", [](BoundTrainer& self, double rate) { Idle(self)->set_learning_rate(rate); },
             py::arg("learning_rate"))
         .def("fit", &fit, py::arg("x"), py::arg("epochs"), py::arg("validation"), py::arg("callback"),
              py::arg("events"))
@@ -135,8 +145,8 @@ void bind_trainer(py::module_& m) {
              py::arg("callback"), py::arg("events"))
         .def("step", &step, py::arg("batch"), py::arg("noise"))
         .def("evaluate", &evaluate, py::arg("x"), py::arg("seed"))
-        .def("epochs", [](BoundTrainer& self) { return self.idle().epochs(); })
-        .def("steps", [](BoundTrainer& self) { return self.idle().steps(); })
+        .def("epochs", [](BoundTrainer& self) { return Idle(self)->epochs(); })
+        .def("steps", [](BoundTrainer& self) { return Idle(self)->steps(); })
         .def("history", &history)
         .def("memory", &memory)
         .def("save", &save, py::arg("path"));

@@ -15,14 +15,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core, _frames
+from .config import Config
 
 _READ_IN_PLACE = frozenset("fdeB?")
 _CONVERTED = frozenset("bhHiIlLqQg")  # other integers to float32; long double to float64
 _READABLE = "float32, float64, float16, uint8 or bool"
 
 
+def rows_of(x: Any, config: Config, name: str = "x") -> _core.Rows:
+    """Rows of `x` as a model of `config` reads them: (n, *input_shape) or (n, D).
+
+    Where the model's columns have names, a table's are found by them, and its categories are words.
+    """
+    if _frames.is_table(x) and any(column.name for column in config.columns or ()):
+        x = _frames.arranged(x, config.column_names)
+        if any(column.categories for column in config.columns or ()):
+            from . import tables
+
+            x = tables.raw_rows(tables.as_pandas(x), config.columns or ())
+    return as_rows(x, config.input_shape, name)
+
+
 def as_rows(x: Any, shape: Sequence[int], name: str = "x") -> _core.Rows:
     """Rows of `x`, which has shape (n, *shape) or (n, D) with D the product of `shape`."""
+    refuse_labels(x, name)
     array = _as_ndarray(x, name)
     mapped = _is_memory_mapped(array)
     matrix = _as_matrix(array, tuple(shape), name, mapped)
@@ -36,6 +52,15 @@ def as_rows(x: Any, shape: Sequence[int], name: str = "x") -> _core.Rows:
             raise _scattered_map(name)
         matrix = matrix.copy(order="C")
     return _core.Rows(matrix, mapped)
+
+
+def refuse_labels(x: Any, name: str) -> None:
+    """TypeError for (rows, labels), which supervised learning takes."""
+    shapes = [getattr(one, "shape", None) for one in x] if isinstance(x, tuple) else []
+    if len(shapes) > 1 and len(shapes[0] or ()) > 1 and shapes[1] != shapes[0]:
+        raise TypeError(
+            f"{name} is a tuple of {len(shapes)}, such as rows and their labels; labels are not used: pass {name}[0]"
+        )
 
 
 def as_codes(z: Any, latent: int, name: str = "z") -> NDArray[np.float32]:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _frames
-from ._readers import csv_frames, csv_layout, require
+from . import _checks, _csv, _frames
+from ._readers import require
 from ._sources import first_of, is_array
 
 # A block's size in memory, were its values float64; twice as much is not faster.
@@ -21,7 +21,7 @@ BLOCK_BYTES = 8 << 20
 # What Parquet reads ahead of a block, in each column.
 BUFFER_BYTES = 1 << 18
 NPY = b"\x93NUMPY"
-SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv", ".txt", ".npy")
+SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".ipc", *_csv.SUFFIXES, ".npy")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Block:
         return [None] if self.columns is None else self.columns
 
     def described(self) -> str:
-        return f"rows of shape {self.shape}" if self.columns is None else f"the columns {_frames.listed(self.columns)}"
+        return f"rows of shape {self.shape}" if self.columns is None else f"the columns {_checks.listed(self.columns)}"
 
 
 def blocks_of(source: Any, columns: list[str] | None) -> Iterator[Block]:
@@ -127,11 +127,15 @@ def files_in(path: Path) -> list[Path]:
     """The file, or those of a folder and its subfolders that are tables by their names, sorted; none that is hidden."""
     if not path.is_dir():
         return [path]
-    relative = sorted(one.relative_to(path) for one in path.rglob("*") if one.suffix.lower() in SUFFIXES)
+    relative = sorted(one.relative_to(path) for one in path.rglob("*") if _is_table(one))
     found = [path / one for one in relative if not any(part.startswith((".", "_")) for part in one.parts)]
     if not found:
         raise ValueError(f"{path} holds no tables ({', '.join(SUFFIXES)})")
     return found
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES or _csv.suffix(path) in _csv.SUFFIXES
 
 
 def tables_of(path: Path, columns: list[str] | None = None) -> Iterator[Any]:
@@ -141,9 +145,9 @@ def tables_of(path: Path, columns: list[str] | None = None) -> Iterator[Any]:
         return _arrow_errors(path, _parquet(path, columns))
     if head == b"ARROW1":
         return _arrow_errors(path, _ipc(path))
-    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        delimiter, header, names = csv_layout(path)
-        return csv_frames(path, delimiter, header, names, _rows_of(len(names)))
+    if _csv.suffix(path) in _csv.SUFFIXES:
+        layout = _csv.csv_layout(path)
+        return _csv.csv_frames(path, layout, _rows_of(len(layout.names)))
     raise ValueError(f"{path} is of no kind that is read in blocks: Parquet, Arrow, CSV or .npy")
 
 

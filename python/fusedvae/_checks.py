@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Checks of scalar arguments: each returns the value in its plain type or says what was expected and what came."""
+"""Checks of scalar arguments: each returns the value in its plain type or says what was expected and what came.
+
+And what messages are made of: names nearest to a word, names listed, things counted.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 # Wider layers than this are taken for a mistake in units; sixteen million columns of float32 are 64 MB a row.
@@ -105,3 +108,14 @@ def nearest(word: str, known: Sequence[str]) -> list[str]:
     import difflib  # only errors need it
 
     return sorted(known, key=lambda other: -difflib.SequenceMatcher(None, word.lower(), other).ratio())
+
+
+def listed(names: Collection[str], most: int = 8) -> str:
+    """The first names in quotes, and how many more there are."""
+    shown = ", ".join(repr(name) for name in [*names][:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def counted(n: int, thing: str) -> str:
+    """How many there are, for messages: 1 epoch, 2 epochs."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"

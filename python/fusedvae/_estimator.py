@@ -24,7 +24,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from . import tables
+from . import _arrays, tables
 from .columns import Column
 from .config import ACTIVATIONS, VARIANCES, Bernoulli, Config, Gaussian
 from .model import Model, load
@@ -40,6 +40,11 @@ _DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.bool_)
 # and learn the anomalies of a mixture.
 STEPS, LEAST_EPOCHS = 2000, 10
 POSITIVE = Interval(Integral, 1, None, closed="left")
+
+
+def default_epochs(batches: int) -> int:
+    """What epochs=None is, for so many batches of an epoch."""
+    return max(LEAST_EPOCHS, math.ceil(STEPS / batches))
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
@@ -114,7 +119,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             rows, held_out = train_test_split(rows, test_size=self.validation_fraction, random_state=seed)
             callbacks = [EarlyStopping(patience=self.patience)]
         batches = math.ceil(len(rows) / self.batch_size)
-        epochs = self.epochs or max(LEAST_EPOCHS, math.ceil(STEPS / batches))
+        epochs = self.epochs or default_epochs(batches)
         self._start(model, rows)
         trainer = self._new_trainer(model, Cosine(epochs * batches))
         self._run(trainer, rows, epochs, validation_data=held_out, callbacks=callbacks, progress=progress)
@@ -196,6 +201,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             raise TypeError("X is a masked array; X.filled(np.nan) makes its masked values missing ones (see impute)")
         if isinstance(X, (str, os.PathLike)):
             raise TypeError(f"X is {X!r}, expected an array or a DataFrame, such as pandas.read_csv({str(X)!r})")
+        _arrays.refuse_labels(X, "X")
         X = tables.as_pandas(X)
         least = 2 if reset else 1
         if not tables.is_frame(X):

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import listed
+
 
 def is_table(x: Any) -> bool:
     """Whether x has named columns."""
@@ -58,19 +60,22 @@ def numbers_of(x: Any, error: type[Exception], name: str, columns: Sequence[str]
 
 
 def arranged(x: Any, names: Sequence[str]) -> Any:
-    """A table of as many columns in the order of `names`; as it is where it has other names, or others in number.
+    """A table's columns in the order of `names`; as it is where its own are numbers, which name nothing.
 
-    ValueError where it has some of them alone: by their places, its columns would be taken for others.
+    ValueError, in scikit-learn's words, for names that are missing or not among them.
     """
     found = [name for name, _ in columns_of(x)]
-    if found == list(names) or len(found) != len(names) or set(found).isdisjoint(names):
+    if found == list(names) or (hasattr(x, "iloc") and not all(isinstance(name, str) for name in x.columns)):
         return x
-    if missing := [name for name in names if name not in found]:
-        raise ValueError(f"x lacks columns that the model reads: {listed(missing)}; its own are {listed(found)}")
+    unseen, missing = (sorted(set(one) - set(other)) for one, other in ((found, names), (names, found)))
+    if unseen or missing or len(found) != len(names):
+        raise ValueError(
+            "The feature names should match those that were passed during fit."
+            + (f"\nFeature names unseen at fit time:\n{_lines(unseen)}" if unseen else "")
+            + (f"\nFeature names seen at fit time, yet now missing:\n{_lines(missing)}" if missing else "")
+        )
     return x.select(list(names)) if hasattr(x, "column_names") else x[list(names)]
 
 
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """The names, quoted; of many the first."""
-    shown = ", ".join(map(repr, names[:most]))
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+def _lines(names: Sequence[str], most: int = 5) -> str:
+    return "\n".join([f"- {name}" for name in names[:most]] + ["- ..."] * (len(names) > most))

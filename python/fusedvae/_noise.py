@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The normal noise of the engine's scores in NumPy, for graphs that hold it as a constant.
+"""Uniform numbers of the engine's streams in NumPy.
 
-Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3") and Box and Muller's
-transform, with the counter's layout and the roundings of csrc/layer/philox.h and formulas.h.
+Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"), with the counter's
+layout of csrc/layer/philox.h.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 _Words = NDArray[np.uint64]
 _LOW = np.uint64(0xFFFFFFFF)
-_SCORE = 3  # the purpose, in the counter's last word
+_SAMPLE = 4  # the purpose, in the counter's last word
 
 
 def philox(counter: tuple[_Words, ...], seed: int) -> tuple[_Words, _Words, _Words, _Words]:
@@ -28,19 +28,10 @@ def philox(counter: tuple[_Words, ...], seed: int) -> tuple[_Words, _Words, _Wor
     return c0, c1, c2, c3
 
 
-def score_noise(samples: int, latent: int, seed: int) -> NDArray[np.float32]:
-    """The draws that `Model.elbo` and `Model.log_likelihood` use for every row: (samples, latent)."""
-    sample, group = np.indices((samples, (latent + 3) // 4)).astype(np.uint64)
-    counter = (group, sample, np.zeros_like(group), np.full_like(group, _SCORE))
-    a, b, c, d = philox(counter, seed)
-    normals = [*_box_muller(a, b), *_box_muller(c, d)]
-    return np.stack(normals, axis=-1).reshape(samples, -1)[:, :latent].astype(np.float32)
-
-
-def _box_muller(a: _Words, b: _Words) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    # u and the angle are rounded to float32 as the engine does: near u = 1 the radius depends on it.
-    u = ((a >> np.uint64(1)).astype(np.float32) * np.float64(2**-31) + 2**-32).astype(np.float32)
-    radius = np.sqrt(-2 * np.log(np.minimum(u, np.float32(1)), dtype=np.float64))
-    quarter = (b << np.uint64(2)).astype(np.uint32).view(np.int32).astype(np.float32) * np.float64(2**-32)
-    angle = ((b >> np.uint64(30)) + quarter) * (np.pi / 2)
-    return radius * np.cos(angle), radius * np.sin(angle)
+def uniforms(seed: int, first: int, rows: int, group: int, count: int) -> NDArray[np.float64]:
+    """Numbers in (0, 1) from the stream of `sample_latent`: of each row from `first` on, `count` from `group` on."""
+    row, index = np.indices((rows, (count + 3) // 4)).astype(np.uint64)
+    row, index = row + np.uint64(first), index + np.uint64(group)
+    words = philox((index, row & _LOW, row >> np.uint64(32), np.full_like(row, _SAMPLE)), seed)
+    values = np.stack(words, axis=-1).reshape(rows, -1)[:, :count].astype(np.float64)
+    return (values + 0.5) * 2.0**-32

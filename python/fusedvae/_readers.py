@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Readers of the file kinds that fusedvae.data.load takes: .npy, .npz, IDX, CSV, Parquet and folders of images.
+"""Readers of the file kinds that fusedvae.data.load takes: .npy, .npz, IDX, Parquet and folders of images; CSV: `_csv`.
 
 Each returns Rows. Files are foreign: every length is checked before memory is asked for, pickles are refused, and what
 cannot be read is a ValueError that names the file, the place in it and the fix. Libraries are imported where they are
@@ -8,23 +8,22 @@ used.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import importlib
 import math
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._checks import listed
+
 # Arrays above this stay on disk as memory maps, which the engine reads batch by batch.
 MAP_BYTES = 256 << 20
-# What an empty cell of a table may look like: the spellings that spreadsheets, R and pandas write.
-MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 # The IDX format's type codes (http://yann.lecun.com/exdb/mnist, "THE IDX FILE FORMAT"); numbers are big-endian.
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -68,6 +67,8 @@ def read_npz(path: Path, key: str | None = None) -> Rows:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             names = set(archive.files)
+            if not any(name.endswith(".npy") for name in archive.zip.namelist()):
+                raise ValueError("it is an archive without arrays; save a spreadsheet as CSV")
 
             def array(name: str) -> np.ndarray | None:
                 return archive[name] if name in names else None
@@ -103,7 +104,9 @@ def read_idx(path: Path) -> Rows:
 def _read_idx_values(path: Path, read: Callable[[int], bytes], file_bytes: int | None) -> np.ndarray:
     head = read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_TYPES or not 1 <= head[3] <= 32:
-        raise ValueError(f"{path} is not an IDX file: it begins with {head.hex(' ') or 'nothing'}, not 00 00 type rank")
+        advice = "" if file_bytes is not None else "; of other gzipped files those called .csv.gz are read"
+        begins = head.hex(" ") or "nothing"
+        raise ValueError(f"{path} is not an IDX file: it begins with {begins}, not 00 00 type rank{advice}")
     dtype, rank = np.dtype(IDX_TYPES[head[2]]), head[3]
     sizes = read(4 * rank)
     if len(sizes) < 4 * rank:
@@ -146,111 +149,9 @@ def read_mnist_folder(folder: Path) -> Rows:
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
-def read_csv(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> Rows:
-    """A CSV file's numeric columns."""
-    return _table(path, csv_columns(path), label, drop)
-
-
-def csv_columns(path: Path) -> dict[str, np.ndarray]:
-    """A CSV file's columns; one with a cell that is neither a number nor missing is an array of objects."""
-    delimiter, header, names = csv_layout(path)
-    try:
-        importlib.import_module("pandas")
-        read = _read_csv_pandas
-    except ImportError:  # slower, with the same answers
-        read = _read_csv_plain
-    return read(path, delimiter, header, names)
-
-
-def csv_layout(path: Path) -> tuple[str, bool, list[str]]:
-    """Its delimiter, whether its first row names the columns, and their names: "0", "1", … without.
-
-    Commas, semicolons and tabs delimit; a first row with a cell that is no number names the columns.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a readable table: it is no UTF-8 text ({error})") from error
-    if not first.strip():
-        raise ValueError(f"{path} is empty")
-    delimiter = max(",;\t", key=first.count)
-    cells = next(csv.reader([first], delimiter=delimiter))
-    header = not all(_is_number(cell) for cell in cells)
-    # A column without a name, such as the index that pandas writes, gets pandas' own name for it.
-    names = [cell.strip() or f"Unnamed: {j}" for j, cell in enumerate(cells)]
-    names = names if header else [str(j) for j in range(len(cells))]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{path} has two columns named {twice!r}")
-    return delimiter, header, names
-
-
-def csv_frames(
-    path: Path, delimiter: str, header: bool, names: list[str], rows: int | None = None
-) -> Iterator[Mapping[str, Any]]:
-    """The table as pandas DataFrames of `rows` rows, or as one."""
-    pandas = require("pandas", "data", "reading CSV files in blocks")
-    # Before pandas 3.1 every third number was read as one of its neighbours, unless asked.
-    exact = tuple(map(int, pandas.__version__.split(".")[:2])) >= (3, 1)
-    try:
-        with pandas.read_csv(
-            path,
-            sep=delimiter,
-            header=None,
-            names=names,
-            index_col=False,
-            skiprows=1 if header else 0,
-            na_values=list(MISSING),
-            keep_default_na=False,
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-            on_bad_lines="error",
-            float_precision=None if exact else "round_trip",
-            iterator=True,
-            chunksize=rows,
-        ) as reader:
-            yield from reader if rows else [reader.read()]
-    except (pandas.errors.ParserError, pandas.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a readable table: {str(error).strip()}") from error
-
-
-def _read_csv_pandas(path: Path, delimiter: str, header: bool, names: list[str]) -> dict[str, np.ndarray]:
-    (frame,) = csv_frames(path, delimiter, header, names)
-    return {name: frame[name].to_numpy() for name in names}
-
-
-def _read_csv_plain(path: Path, delimiter: str, header: bool, names: list[str]) -> dict[str, np.ndarray]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-        rows = []
-        for row in reader:
-            if row and len(row) != len(names):
-                raise ValueError(f"{path} line {reader.line_num} has {len(row)} columns, the first has {len(names)}")
-            if row:
-                rows.append(row)
-    columns = zip(*rows[header:], strict=True) if len(rows) > header else ([] for _ in names)
-    return {name: _numbers_or_text(cells) for name, cells in zip(names, columns, strict=True)}
-
-
-def _numbers_or_text(cells: Sequence[str]) -> np.ndarray:
-    try:
-        return np.array([math.nan if cell.strip() in MISSING else float(cell) for cell in cells], np.float64)
-    except ValueError:
-        return np.array(cells, dtype=object)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return cell.strip() in MISSING
-    return True
-
-
 def read_parquet(path: Path, label: str | None = None, drop: Sequence[str] = ()) -> Rows:
     """A Parquet file's numeric columns."""
-    return _table(path, parquet_columns(path), label, drop)
+    return of_columns(path, parquet_columns(path), label, drop)
 
 
 def parquet_columns(path: Path) -> dict[str, np.ndarray]:
@@ -264,7 +165,7 @@ def parquet_columns(path: Path) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
-def _table(path: Path, columns: Mapping[str, np.ndarray], label: str | None, drop: Sequence[str]) -> Rows:
+def of_columns(path: Path, columns: Mapping[str, np.ndarray], label: str | None, drop: Sequence[str]) -> Rows:
     """Columns as one float32 (n, D), the label's apart; text and missing values are refused by name."""
     if absent := [name for name in (*drop, *([label] if label else [])) if name not in columns]:
         raise ValueError(f"{path} has no column {absent[0]!r}; its columns are {listed(columns)}")
@@ -284,12 +185,6 @@ def _table(path: Path, columns: Mapping[str, np.ndarray], label: str | None, dro
     for j, values in enumerate(kept.values()):
         x[:, j] = values
     return Rows(x, columns[label] if label else None)
-
-
-def listed(names: Sequence[str] | Mapping[str, Any], most: int = 8) -> str:
-    """The first names in quotes, and how many more there are."""
-    shown = [repr(name) for name in names][:most]
-    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------

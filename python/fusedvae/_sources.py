@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import _arrays, _core
-from ._frames import is_table, listed
+from ._checks import listed
+from ._frames import is_table
 from .config import Config
 
 
@@ -69,7 +70,7 @@ def _begins_with_rows(x: Sequence[Any]) -> bool:
 class Batches:
     """The engine's source of batches: an iterable, gone through once for each epoch."""
 
-    def __init__(self, x: Any, shape: Sequence[int], epochs: int) -> None:
+    def __init__(self, x: Any, config: Config, epochs: int) -> None:
         if hasattr(x, "__next__") and epochs > 1:
             raise ValueError(
                 f"x ({type(x).__name__}) can be gone through once, and {epochs} epochs need it as often; "
@@ -77,7 +78,7 @@ class Batches:
                 "fusedvae.data.spool(x), or train with epochs=1"
             )
         self._x = x
-        self._shape = shape
+        self._config = config
         self._iterator: Iterator[Any] | None = None
         self.length = len(x) if hasattr(x, "__len__") else 0
         """Batches of an epoch where the iterable says so, else 0."""
@@ -94,4 +95,4 @@ class Batches:
             self._iterator = None
             return None
         name = f"batch {index} of x"
-        return _arrays.as_rows(first_of(batch, name), self._shape, name)
+        return _arrays.rows_of(first_of(batch, name), self._config, name)

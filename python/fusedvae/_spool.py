@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from . import _checks
 from ._blocks import Block, blocks_of, files_in, tables_of
-from ._frames import columns_of, listed
+from ._checks import listed
+from ._frames import columns_of
 from ._log import logger
 from ._readers import MAP_BYTES, Rows
 

@@ -22,13 +22,12 @@ from . import _checks, tables
 from ._estimator import POSITIVE, Estimator
 from .columns import Column
 from .config import Bernoulli, Gaussian
-from .detector import SCORES, Detector
+from .detector import NATS, SCORES, Detector
 from .model import Doubles, Model
 
 # A number that is imputed this often has settled; rows are tried in blocks, so that a wide table costs no square.
 IMPUTATIONS, BLOCK = 20, 256
-# Scores that a distance may be taken off: both are log-densities.
-NATS = ("elbo", "log_likelihood")
+
 # The threshold of contamination="auto" is found by so many models, where there are not more rows than a model may come
 # to know one by one: then those it was trained on score better than new ones ever will.
 FOLDS, BY_HEART = 5, 10_000
@@ -61,8 +60,8 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
       five models, each trained without the fifth that it scores, and the threshold lies 2.5 deviations below the
       median, where a deviation is 1.4826 times the median distance from it (Leys et al. 2013), of the scores below it
       alone because scores are skewed
-    - scoring: "elbo", "log_likelihood" (nats, from `samples` draws that are the same for every row), "reconstruction",
-      "kl" or "mahalanobis"; see `Detector`
+    - score_name: "elbo", "log_likelihood" (nats, from `samples` draws that are the same for every row),
+      "reconstruction", "kl" or "mahalanobis": the `score` of a `Detector`, a name that scikit-learn keeps for a method
     - distance: how much of half the squared distance of a row from the columns' means, in their scales, is taken off
       "elbo" and "log_likelihood" of a scaled Gaussian. The score is then a product of two experts (Hinton 2002): the
       model comes to know a group of anomalies among the fitted rows, the distance does not
@@ -85,7 +84,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Estimator._parameter_constraints,
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
-        "scoring": [StrOptions(set(SCORES))],
+        "score_name": [StrOptions(set(SCORES))],
         "samples": [POSITIVE],
         "distance": [Interval(Real, 0, None, closed="left")],
     }
@@ -94,7 +93,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         self,
         contamination: str | float = "auto",
         *,
-        scoring: str = "elbo",
+        score_name: str = "elbo",
         samples: int = 16,
         distance: float = 1.0,
         latent: int = 8,
@@ -116,7 +115,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         threads: int | None = None,
     ) -> None:
         self.contamination = contamination
-        self.scoring = scoring
+        self.score_name = score_name
         self.samples = samples
         self.distance = distance
         self.latent = latent
@@ -138,7 +137,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         self.threads = threads
 
     def score_samples(self, X: Any) -> Doubles:
-        """The score that `scoring` names: X (n, R) -> (n,), lower is more abnormal. Deterministic, row by row."""
+        """The score that `score_name` names: X (n, R) -> (n,), lower is more abnormal. Deterministic, row by row."""
         rows = self._rows(X)
         return self.model_.score(rows)
 
@@ -216,11 +215,11 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         self.model_.detector = replace(detector, threshold=self.offset_)
 
     def _detector(self, model: Model, rows: NDArray[Any]) -> Detector:
-        if self.scoring == "mahalanobis":
+        if self.score_name == "mahalanobis":
             return Detector.of_codes(model.encode(rows)[0])
         scaled = isinstance(model.config.likelihood, Gaussian) and self.scale is not None
-        distance = self.distance if scaled and self.scoring in NATS else 0.0
-        return Detector(self.scoring, samples=self.samples, distance=distance)
+        distance = self.distance if scaled and self.score_name in NATS else 0.0
+        return Detector(self.score_name, samples=self.samples, distance=distance)
 
     def _unseen_scores(self, rows: NDArray[Any]) -> Doubles:
         """The score of each row by a model that was trained without it: what new rows of the same kind will have."""
@@ -240,7 +239,7 @@ class AnomalyDetector(OutlierMixin, Estimator):  # type: ignore[misc]
             raise ValueError("the file's model has no detector with a threshold; it was not saved by AnomalyDetector")
         super()._adopt(model)
         self.offset_ = detector.threshold
-        self.scoring, self.samples, self.distance = detector.score, detector.samples, detector.distance
+        self.score_name, self.samples, self.distance = detector.score, detector.samples, detector.distance
 
 
 def _fence(scores: Doubles) -> float:

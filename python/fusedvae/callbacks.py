@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import counted
+
 if TYPE_CHECKING:
     from .trainer import Trainer
 
@@ -26,9 +28,10 @@ class Losses(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where a run stands; epochs and steps count over the whole training, from 0."""
+    """Where a run stands; epochs and steps count over the whole training."""
 
     epoch: int
+    """Epochs finished before this one, 0 in the first: where this one will stand in a history's arrays."""
     epochs: int
     """Where this fit will stop."""
     batch: int
@@ -145,19 +148,20 @@ class Dispatcher:
 
 
 class History(Mapping[str, NDArray[Any]]):
-    """Finished epochs as arrays of one value each: "epoch", "step", "loss", "reconstruction", "kl", "val_loss",
-    "val_reconstruction", "val_kl" (nats per row, NaN where there was no validation data), "learning_rate", "beta".
+    """Finished epochs as arrays of one value each: "epoch" (from 1), "step", "loss", "reconstruction", "kl",
+    "val_loss", "val_reconstruction", "val_kl" (nats per row, NaN where there was no validation data), "learning_rate",
+    "beta".
 
     >>> History([])["loss"].shape
     (0,)
     """
 
     def __init__(self, records: Sequence[tuple[Any, ...]]) -> None:
-        """`records` holds (epoch, step, learning_rate, beta, train losses, validation losses) of each epoch."""
+        """`records` holds (index, step, learning_rate, beta, train losses, validation losses) of each epoch."""
         train = np.array([record[4] for record in records], dtype=np.float64).reshape(-1, 3)
         validation = np.array([record[5] for record in records], dtype=np.float64).reshape(-1, 3)
         self._arrays: dict[str, NDArray[Any]] = {
-            "epoch": np.array([record[0] for record in records], dtype=np.int64),
+            "epoch": np.array([record[0] + 1 for record in records], dtype=np.int64),
             "step": np.array([record[1] for record in records], dtype=np.int64),
         }
         for i, name in enumerate(Losses._fields):
@@ -177,7 +181,7 @@ class History(Mapping[str, NDArray[Any]]):
 
     def __repr__(self) -> str:
         epochs = len(self["epoch"])
-        lines = [f"History({epochs} epoch{'' if epochs == 1 else 's'}, nats per row)"]
+        lines = [f"History({counted(epochs, 'epoch')}, nats per row)"]
         if epochs:
             validated = not np.isnan(self["val_loss"]).all()
             names = ["epoch", "step", "loss", "reconstruction", "kl"] + ["val_loss"] * validated

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import _readers
+from . import _csv, _readers
+from ._checks import counted
 from ._readers import Rows
 from ._spool import read_tables, spool
 
@@ -37,6 +38,7 @@ FASHION_FILES = {
     "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 TABLES = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv")
+GZIP = b"\x1f\x8b"
 FASHION_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 # Several times the largest of those files: a server that sends more than this sends something else.
 DOWNLOAD_LIMIT = 128 << 20
@@ -76,8 +78,9 @@ def load(
 ) -> Dataset:
     """Reads a data set by name ("digits", "fashion-mnist") or path.
 
-    A path is a .npy, .npz, IDX (plain or gzipped), CSV, Parquet or Arrow file, a folder with MNIST's four files, a
-    folder of images, or one of tables (CSV, Parquet, Arrow). Rows of large tables and .npy files stay on disk.
+    A path is a .npy, .npz, IDX or CSV (plain or gzipped), Parquet or Arrow file, a folder with MNIST's four files, a
+    folder of images, or one of tables (CSV, Parquet, Arrow). Rows of large tables and .npy files stay on disk. Commas,
+    semicolons or tabs stand between the cells of CSV; beside the last two, numbers may have decimal commas.
 
     - test_fraction: share of the rows held out where the source has no test set of its own: a random choice by `seed`,
       the last rows of a memory map; 0 holds out none
@@ -105,7 +108,9 @@ def load(
     if test is not None or test_fraction == 0:
         return Dataset(str(name), x, test, rows.labels, rows.test_labels, shape)
     if len(x) < 2:
-        raise ValueError(f"{source} has {len(x)} rows; two are needed to hold one out (test_fraction=0 trains on all)")
+        raise ValueError(
+            f"{source} has {counted(len(x), 'row')}; two are needed to hold one out (test_fraction=0 trains on all)"
+        )
     if isinstance(x, np.memmap):  # a random choice would read a memory map whole
         held_out = _held_out(len(x), test_fraction)
         kept: slice | np.ndarray = slice(None, -held_out)
@@ -147,7 +152,7 @@ _KINDS: dict[str, tuple[Callable[..., Rows], tuple[str, ...]]] = {
     "a .npy file": (_readers.read_npy, ()),
     "a .npz file": (_readers.read_npz, ("key",)),
     "an IDX file": (_readers.read_idx, ()),
-    "a CSV file": (_readers.read_csv, ("label", "drop")),
+    "a CSV file": (_csv.read_csv, ("label", "drop")),
     "a Parquet file": (_readers.read_parquet, ("label", "drop")),
     "a folder with MNIST's files": (_readers.read_mnist_folder, ()),
     "a folder of images": (_readers.read_images, ("size", "grey")),
@@ -163,7 +168,7 @@ def _kind(path: Path) -> str:
         idx = any((path / f"train-images-idx3-ubyte{end}").exists() for end in ("", ".gz"))
         if idx:
             return "a folder with MNIST's files"
-        suffixes_there = {one.suffix.lower() for one in path.rglob("*")}
+        suffixes_there = {_csv.suffix(one) for one in path.rglob("*")}
         tables = not suffixes_there.isdisjoint(TABLES) and suffixes_there.isdisjoint(_readers.IMAGE_SUFFIXES)
         return "a folder of tables" if tables else "a folder of images"
     try:
@@ -178,17 +183,18 @@ def _kind(path: Path) -> str:
         (b"PK", "a .npz file"),
         (b"PAR1", "a Parquet file"),
         (b"ARROW1", "an Arrow file"),
-        (b"\x1f\x8b", "an IDX file"),
+        (GZIP, "an IDX file"),
         (b"\0\0", "an IDX file"),
     ):
         if head.startswith(magic):
-            return kind
+            zipped_table = head.startswith(GZIP) and _csv.suffix(path) in _csv.SUFFIXES
+            return "a CSV file" if zipped_table else kind
     suffixes = {".npy": "a .npy file", ".npz": "a .npz file", ".parquet": "a Parquet file"}
-    suffixes |= dict.fromkeys((".csv", ".tsv", ".txt"), "a CSV file")
+    suffixes |= dict.fromkeys(_csv.SUFFIXES, "a CSV file")
     if path.suffix.lower() in suffixes:
         return suffixes[path.suffix.lower()]
     raise ValueError(
-        f"{path} is of no known kind: .npy, .npz, IDX, IDX.gz, .csv, .tsv, .parquet, .arrow, "
+        f"{path} is of no known kind: .npy, .npz, IDX, .csv, .tsv (these also .gz), .parquet, .arrow, "
         "or a folder of images or tables"
     )
 

@@ -51,13 +51,15 @@ def recipe(data: Dataset, batch_size: int) -> Recipe:
     return Recipe((256, 128), min(16, width), min(400, max(1, round(DEFAULT_STEPS / batches))))
 
 
-def likelihood_for(x: np.ndarray, name: str = "auto", variance: str = "feature") -> fv.Bernoulli | fv.Gaussian:
+def likelihood_for(
+    x: np.ndarray, name: str = "auto", variance: str = "feature", min_variance: float = 1e-4
+) -> fv.Bernoulli | fv.Gaussian:
     """The likelihood called `name`; "auto": Bernoulli for x (n, ...) in [0, 1], else Gaussian."""
     if name == "auto":
         some = x[:ROWS_LOOKED_AT]
         probabilities = x.dtype.kind in "bu" or (some.size > 0 and some.min() >= 0 and some.max() <= 1)
         name = "bernoulli" if probabilities else "gaussian"
-    return fv.Bernoulli() if name == "bernoulli" else fv.Gaussian(variance=variance)
+    return fv.Bernoulli() if name == "bernoulli" else fv.Gaussian(variance=variance, min_variance=min_variance)
 
 
 def scale_hint(x: np.ndarray) -> str | None:
@@ -130,7 +132,7 @@ def run(
     Ctrl-C ends the training early; the rest then shows the model so far.
     """
     if data.test is None:
-        raise ValueError("the demonstration scores held-out rows: give a test_fraction above 0")
+        raise ValueError("the demonstration scores held-out rows: hold some out, with test_fraction=0.1 or the like")
     draws = output is not None and picture.is_image_shape(data.input_shape)
     if output is not None and not draws:
         log("rows of this data are no images: no picture is made")

@@ -14,6 +14,8 @@ from . import _checks
 
 # In the order of fvae_score.
 SCORES = ("elbo", "log_likelihood", "reconstruction", "kl", "mahalanobis")
+# Log-densities of a row, from draws of its code; a distance may be taken off them as from another expert's.
+NATS = SCORES[:2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class Detector:
         )
 
     def __repr__(self) -> str:
-        sampled = f", samples={self.samples}" if self.score in ("elbo", "log_likelihood") else ""
+        sampled = f", samples={self.samples}" if self.score in NATS else ""
         threshold = "" if self.threshold is None else f", threshold={self.threshold:g}"
         distance = f", distance={self.distance:g}" if self.distance else ""
         return f"Detector({self.score!r}{sampled}{threshold}{distance})"

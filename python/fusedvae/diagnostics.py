@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import _checks, _core
-from .model import Doubles, Model
+from .model import Doubles, Model, check_model
 
 # Entries of a block of log-densities: 16 MiB in double precision, whatever the number of rows.
 BLOCK = 1 << 21
@@ -101,8 +101,7 @@ def collapse_report(
       z0: KL 0.000, variance of the mean 0.0000  collapsed
       z1: KL 0.000, variance of the mean 0.0000  collapsed
     """
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+    check_model(model)
     _checks.integer("rows", rows, 2)
     _checks.number("threshold", threshold)
     _checks.seed(seed)

@@ -153,16 +153,17 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estim
         """The mean of `score_samples`, in nats per row; y is not used."""
         return float(self.score_samples(X).mean())
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
+    def sample(self, n_samples: int = 1, random_state: Any = None, observation_noise: bool = False) -> Any:
         """Means of p(x|z) at codes from the prior: (n_samples, R), a DataFrame where the fitted rows were one.
 
-        random_state: None takes the estimator's own, so that equal calls give equal rows. `Sampler(vae.model_)` has
-        more: temperature, a mixture fitted to the codes, interpolation.
+        random_state: None takes the estimator's own, so that equal calls give equal rows. observation_noise: draws
+        from p(x|z) instead, rows as various as the fitted ones. `Sampler(vae.model_)` has more: temperature, a mixture
+        fitted to the codes, interpolation.
         """
         check_is_fitted(self, "model_")
         seed = self._seed_of(self.random_state if random_state is None else random_state)
         n_samples = _checks.integer("n_samples", n_samples, 1)
-        return self._like_fitted(Sampler(self.model_, seed).sample(n_samples))
+        return self._like_fitted(Sampler(self.model_, seed).sample(n_samples, observation_noise=observation_noise))
 
     @property
     def _n_features_out(self) -> int:

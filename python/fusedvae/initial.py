@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _checks
+from . import _arrays, _checks, _core
 from .config import Gaussian
-from .encoding import encoded
-from .model import Model
+from .model import Model, check_model
 
 # Rows that the principal components are taken from: the variance is one number, and needs no more.
 ROWS = 2000
@@ -35,16 +34,20 @@ def init_variance(model: Model, x: Any, seed: int = 0) -> float:
     >>> round(fv.init_variance(model, x), 4)
     0.0052
     """
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+    check_model(model)
     _checks.seed(seed)
     likelihood = model.config.likelihood
     if not isinstance(likelihood, Gaussian) or likelihood.variance == "fixed":
         raise ValueError('the model learns no variance; give it likelihood=Gaussian("feature") or Gaussian("element")')
-    rows = _arrays.as_rows(x, model.config.input_shape).array
+    rows = _arrays.rows_of(x, model.config).array
+    looked_at = ""
     if len(rows) > ROWS:
         rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), ROWS, replace=False))]
-    values = encoded(rows, model.config)
+        looked_at = f"of the {ROWS} rows that were looked at, "
+    try:
+        values = model._core.encoded_rows(_core.Rows(rows)).astype(np.float64)
+    except ValueError as refusal:
+        raise ValueError(f"{looked_at}{refusal}") from None
     variance = max(residual_variance(values, model.config.latent), LEAST * float(values.var(0).mean()))
     variance = max(variance, (1 + LEAST) * likelihood.min_variance)
     parameters = model.parameters()

@@ -10,7 +10,7 @@ import numpy as np
 from . import _checks
 from ._core import NonFiniteError
 from .callbacks import Callback, Progress
-from .model import Doubles, Model
+from .model import Doubles, Model, check_model
 from .optimizers import Optimizer
 from .trainer import Trainer
 
@@ -62,8 +62,7 @@ def find_learning_rate(
     high = _checks.number("high", high, low, open_low=True)
     rates = np.geomspace(low, high, _checks.integer("steps", steps, 10))
     ramp = _Ramp(rates)
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+    check_model(model)
     trainer = Trainer(model.copy(), optimizer, **options)
     trainer.learning_rate = low
     try:

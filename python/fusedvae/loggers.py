@@ -66,8 +66,8 @@ class TensorBoard(Callback):
     """Writes each epoch's losses, learning rate and beta as scalars that `tensorboard --logdir FOLDER` shows.
 
     Tags are "loss/train" and "loss/validation", likewise "reconstruction" and "kl" (nats per row), "learning_rate" and
-    "beta", at the epoch as `History` counts. A resumed run goes on in the same folder. Needs tensorboard (ImportError
-    names the extra), whose files are written without TensorFlow.
+    "beta", at the epoch's number, from 1 as in `History`. A resumed run goes on in the same folder. Needs tensorboard
+    (ImportError names the extra), whose files are written without TensorFlow.
 
     >>> import tempfile, numpy as np, fusedvae as fv
     >>> trainer = fv.Trainer(fv.Model(fv.Config(input_shape=6, latent=2)))
@@ -84,11 +84,12 @@ class TensorBoard(Callback):
         self._writer = self._summary.Writer(self.folder)
 
     def on_epoch_end(self, trainer: Trainer, progress: Progress) -> None:
+        epoch = progress.epoch + 1
         for name, losses in (("train", progress.train), ("validation", progress.validation)):
             for term, value in (losses._asdict() if isinstance(losses, Losses) else {}).items():
-                self._writer.add_scalar(f"{term}/{name}", value, progress.epoch)
-        self._writer.add_scalar("learning_rate", progress.learning_rate, progress.epoch)
-        self._writer.add_scalar("beta", progress.beta, progress.epoch)
+                self._writer.add_scalar(f"{term}/{name}", value, epoch)
+        self._writer.add_scalar("learning_rate", progress.learning_rate, epoch)
+        self._writer.add_scalar("beta", progress.beta, epoch)
         self._writer.flush()
 
     def after_fit(self, trainer: Trainer, error: BaseException | None) -> None:

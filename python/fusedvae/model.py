@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _checks, _core, _frames
+from . import _arrays, _checks, _core
 from .callbacks import Losses
 from .config import PRECISIONS, Config
 from .detector import Detector
@@ -28,7 +28,9 @@ Doubles = NDArray[np.float64]
 class Model:
     """A variational autoencoder with parameters drawn from `seed`.
 
-    Rows are arrays of shape (n, D) or (n, *input_shape); see the README for what is read in place. Every method that
+    Rows are arrays of shape (n, D) or (n, *input_shape); see the README for what is read in place. They may be tables
+    (pandas, polars, Arrow): a model whose columns have names finds a table's by them, in any order, and reads words
+    where it has categories, for which an array holds indices. Every method that
     reads rows raises ValueError for a wrong shape, no rows, and values that are not finite (naming row and column), and
     TypeError for what holds no numbers. Methods may run in several threads at once, those that set parameters alone.
 
@@ -403,9 +405,7 @@ class Model:
         return _rebuild, (self._config.to_dict(), self.parameters(), self._core.detector(), self.weights)
 
     def _rows(self, x: Any) -> _core.Rows:
-        if _frames.is_table(x) and self._config.columns:
-            x = _frames.arranged(x, self._config.column_names)
-        return _arrays.as_rows(x, self._config.input_shape)
+        return _arrays.rows_of(x, self._config)
 
     def _shaped(self, rows: Floats) -> Floats:
         return rows.reshape(-1, *self._config.input_shape)
@@ -438,6 +438,13 @@ def load(path: str | os.PathLike[str], weights: str = "float32") -> Model:
     _checks.choice("weights", weights, WEIGHTS)
     model = Model._wrap(_core.Model.load(_checks.path(path)))
     return model if weights == model.weights else model.copy(weights)
+
+
+def check_model(model: Any) -> None:
+    """TypeError for what is no Model; it says where an estimator and a trainer have theirs."""
+    if not isinstance(model, Model):
+        own = next((f"; pass its {name}" for name in ("model_", "model") if hasattr(model, name)), "")
+        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}{own}")
 
 
 def _rebuild(config: dict[str, Any], parameters: dict[str, Floats], detector: Any, weights: str = "float32") -> Model:

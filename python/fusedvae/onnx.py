@@ -13,11 +13,10 @@ import numpy as np
 from . import _checks, _core
 from ._atomic import replacing
 from ._column_arrays import column_arrays, log_jacobian
-from ._noise import score_noise
 from ._onnx_graph import ACTIVATIONS, DOUBLE, FLOAT, Graph
 from .config import Bernoulli
 from .detector import Detector
-from .model import Model
+from .model import Model, check_model
 
 PARTS = ("all", "encoder", "decoder", "scorer")
 # 1.5 GiB: a file of protocol buffers holds less than 2 GiB, and noise may take some.
@@ -53,8 +52,7 @@ def to_onnx(
     ...     [output.name for output in onnx.load(f"{folder}/m.onnx").graph.output]
     ['score']
     """
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+    check_model(model)
     _checks.choice("part", part, PARTS)
     _checks.path(path)
     if part in ("encoder", "decoder"):
@@ -223,7 +221,7 @@ class _Builder:
         """The ELBO, or log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x) (Burda et al. 2015, eq. 8), of S draws (n, S, Z)."""
         graph, S, Z = self.graph, detector.samples, self.config.latent
         middle = graph.constant([1])
-        noise = score_noise(S, Z, detector.seed)
+        noise = _core.score_noise(detector.seed, S, Z)
         sigma = graph.add("Unsqueeze", graph.add("Exp", graph.times(logvar, 0.5)), middle)
         spread = graph.add("Mul", sigma, graph.constant(noise))
         z = graph.add("Add", graph.add("Unsqueeze", mu, middle), spread)

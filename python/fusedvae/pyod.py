@@ -38,7 +38,7 @@ class VAE(BaseDetector):  # type: ignore[misc]
         self,
         contamination: Any = 0.1,
         *,
-        scoring: str = "elbo",
+        score_name: str = "elbo",
         samples: int = 16,
         distance: float = 1.0,
         latent: int = 8,
@@ -60,7 +60,7 @@ class VAE(BaseDetector):  # type: ignore[misc]
         threads: int | None = None,
     ) -> None:
         super().__init__(contamination=contamination)
-        self.scoring = scoring
+        self.score_name = score_name
         self.samples = samples
         self.distance = distance
         self.latent = latent

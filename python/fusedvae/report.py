@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from . import _arrays, _core, plot
 from ._atomic import replacing
 from ._readers import require
-from .detector import Detector
+from .detector import NATS, Detector
 from .diagnostics import collapse_report
-from .model import Model
+from .model import Model, check_model
 from .picture import is_image_shape
 from .plot.axes import as_labels
 from .plot.codes import mean_kl
@@ -115,9 +115,12 @@ def render(
     >>> "&lt;b&gt;" in render(fv.Model(fv.Config(input_shape=6, latent=2)), title="<b>")
     True
     """
+    check_model(model)
     jinja2 = require("jinja2", "report", "writing a report")
+    if history is not None and not isinstance(history, Mapping):
+        raise TypeError(f"history must be what Trainer.fit returns, not {type(history).__name__}; rows are x=")
     trained = history is not None and len(history["epoch"]) > 0
-    rows = None if x is None else _arrays.as_rows(x, model.config.input_shape).array
+    rows = None if x is None else _arrays.rows_of(x, model.config).array
     if rows is not None:
         names = None if labels is None else as_labels(labels, len(rows))
         chosen = np.unique(np.linspace(0, len(rows) - 1, ROWS).round().astype(int))
@@ -296,7 +299,7 @@ def _sections(model: Model, rows: NDArray[Any] | None, labels: Any, seed: int) -
     name, unit = SCORES_SHOWN[detector.score]
     if detector.distance > 0:
         name += f" less {detector.distance:g} × ½ ‖row‖²"
-    drawn_by = f", from {detector.samples} draws of z" if detector.score in ("elbo", "log_likelihood") else ""
+    drawn_by = f", from {detector.samples} draws of z" if detector.score in NATS else ""
     several = labels is not None and len(np.unique(labels)) <= MOST_GROUPS
     yield drawn(
         plot.score_histogram(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Generation: samples, interpolations, traversals and a grid, all as means of p(x|z), and a check against copying."""
+"""Generation: samples, interpolations, traversals and a grid, as means of p(x|z), and a check against copying."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _arrays, _checks, _core
-from .model import Floats, Model
+from ._frames import is_table
+from .model import Floats, Model, check_model
 
 if TYPE_CHECKING:  # each costs a millisecond that only those who use it should pay
     from .mixture import Mixture
@@ -34,8 +35,7 @@ class Sampler:
     """
 
     def __init__(self, model: Model, seed: int = 0, mixture: Mixture | None = None) -> None:
-        if not isinstance(model, Model):
-            raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+        check_model(model)
         if mixture is not None:
             from .mixture import checked
 
@@ -63,12 +63,17 @@ class Sampler:
         self.mixture = Mixture.fit(mu + np.exp(0.5 * logvar) * noise, components, self._seed)
         return self
 
-    def sample(self, n: int, temperature: float = 1.0, source: str | None = None) -> Floats:
+    def sample(
+        self, n: int, temperature: float = 1.0, source: str | None = None, observation_noise: bool = False
+    ) -> Floats:
         """Decodes n codes of the mixture, where there is one, else of N(0, I): (n, *input_shape).
 
         source: "prior" or "mixture" asks for one of them. temperature multiplies standard deviations, around 0 or
-        around the components' means; below 1 samples become more typical and less various. The i-th draw depends on
-        the seed and i alone. ValueError for the mixture where there is none.
+        around the components' means; below 1 samples become more typical and less various. observation_noise: draws
+        from p(x|z) instead of its mean, which varies less than rows do. A table's rows are then as various as its
+        data's: numbers with the Gaussian's variance, in their own units, categories by their probabilities; a
+        Bernoulli's values are 0 or 1. The i-th draw depends on the seed and i alone. ValueError for the mixture where
+        there is none.
         """
         n = _checks.integer("n", n, 1)
         temperature = _checks.number("temperature", temperature)
@@ -78,9 +83,14 @@ class Sampler:
             z = self._fitted().draw(n, temperature, self._seed, self._drawn)
         else:
             z = _core.sample_latent(self._seed, self._drawn, n, self.model.config.latent, temperature)
-        images = self.model.decode(z)
+        if _checks.flag("observation_noise", observation_noise):
+            from .observation import draw
+
+            rows = draw(self.model, z, self._seed, self._drawn)
+        else:
+            rows = self.model.decode(z)
         self._drawn += n
-        return images
+        return rows
 
     def interpolate(self, a: Any, b: Any, steps: int = 8, path: str = "linear") -> Floats:
         """Decodes `steps` codes on the way from a's to b's, ends included: (steps, *input_shape).
@@ -160,17 +170,20 @@ class Sampler:
         >>> sampler.nearest([[0.0, 0.0, 1.0]], np.eye(3))
         Neighbours(1 samples, median distance 0)
         """
-        from .encoding import encoded
         from .neighbours import Neighbours, nearest
 
         config = self.model.config
         named = {"samples": samples, "x": x} | ({} if held_out is None else {"held_out": held_out})
-        rows = {name: _arrays.as_rows(values, config.input_shape, name).array for name, values in named.items()}
+        rows = {name: _arrays.rows_of(values, config, name).array for name, values in named.items()}
 
         def as_doubles(values: Any) -> Any:
-            return encoded(values, config)
+            return self.model._core.encoded_rows(_core.Rows(values)).astype(np.float64)
 
-        index, distance = nearest(encoded(rows["samples"], config, "samples"), rows["x"], as_doubles)
+        try:
+            drawn = as_doubles(rows["samples"])
+        except ValueError as refusal:
+            raise ValueError(f"samples: {refusal}") from None
+        index, distance = nearest(drawn, rows["x"], as_doubles)
         if held_out is None:
             return Neighbours(index, distance)
         seen = self.model.reconstruct(held_out).reshape(len(rows["held_out"]), -1)
@@ -184,6 +197,11 @@ class Sampler:
     def _code(self, point: Any, name: str) -> Floats:
         """The code (1, Z) of one data row or code."""
         config = self.model.config
+        named = any(column.name for column in config.columns or ())
+        if named and hasattr(point, "to_frame") and np.size(point) == config.width:  # a DataFrame's row
+            point = point.to_frame().T
+        if named and is_table(point) and len(point) == 1:
+            return self.model.encode(point)[0]
         values = np.asarray(point)
         if values.size == config.width:
             return self.model.encode(values.reshape(1, config.width))[0]

@@ -34,7 +34,7 @@ class EarlyStopping(Callback):
     gives it the best ones. best: a file that keeps the trainer of the best epoch, instead of memory (`load` reads its
     model); beside a checkpoint it lets a resumed run restore an epoch before the resume. It is written atomically.
 
-    Attributes: best_epoch, as the history counts, None before the first; best_value, its monitor; waited, the epochs
+    Attributes: best_epoch, from 1 as in `History`, None before the first; best_value, its monitor; waited, the epochs
     since. ValueError before the first step where the monitor needs validation data and there is none.
 
     >>> import numpy as np, fusedvae as fv
@@ -42,7 +42,7 @@ class EarlyStopping(Callback):
     >>> stopping = fv.EarlyStopping(patience=3)
     >>> trainer = fv.Trainer(fv.Model(fv.Config(input_shape=12, hidden=(16,), latent=2)), fv.Adam(0.05), batch_size=20)
     >>> history = trainer.fit(x[:100], epochs=1000, validation_data=x[100:], callbacks=[stopping])
-    >>> bool(history["val_loss"][stopping.best_epoch] == history["val_loss"].min()), trainer.epoch < 1000
+    >>> bool(history["val_loss"][stopping.best_epoch - 1] == history["val_loss"].min()), trainer.epoch < 1000
     (True, True)
     """
 
@@ -85,11 +85,11 @@ class EarlyStopping(Callback):
         longest = past if len(in_file["epoch"]) < len(past["epoch"]) else in_file
         for epoch, value in enumerate(longest[self.monitor]):
             self._count(epoch, float(value))
-        self._in_file = self.best_epoch is not None and self.best_epoch == len(in_file["epoch"]) - 1
+        self._in_file = self.best_epoch is not None and self.best_epoch == len(in_file["epoch"])
         if kept != (self.best_epoch, self.best_value):
             self._parameters = None
         if self.best_epoch is not None and self._parameters is None and not self._in_file:
-            if self.best_epoch == trainer.epoch - 1 and progress.batch == 0:
+            if self.best_epoch == trainer.epoch and progress.batch == 0:
                 self._keep(trainer)
             elif self.restore_best:
                 logger().warning(
@@ -117,13 +117,13 @@ class EarlyStopping(Callback):
         return self._in_file or self._parameters is not None
 
     def _count(self, epoch: int, value: float) -> bool:
-        """Whether this epoch improves; one counted before, or without a value, is passed over."""
+        """Whether the epoch of this index improves; one counted before, or without a value, is passed over."""
         if epoch <= self._counted or math.isnan(value):
             return False
         self._counted = epoch
         improved = value < self.best_value - self.min_delta
         if improved:
-            self.best_epoch, self.best_value, self.waited = epoch, value, 0
+            self.best_epoch, self.best_value, self.waited = epoch + 1, value, 0
         else:
             self.waited += 1
         return improved

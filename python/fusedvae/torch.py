@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ._column_arrays import column_arrays, log_jacobian
 from .config import Bernoulli
-from .model import Model
+from .model import Model, check_model
 
 try:
     import torch
@@ -171,8 +171,7 @@ def to_torch(model: Model) -> VAE:
     >>> fv.from_torch(module).config.hidden
     (8,)
     """
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+    check_model(model)
     return VAE(model)
 
 

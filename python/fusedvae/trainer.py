@@ -13,7 +13,7 @@ from . import _arrays, _checks, _core, _sources, optimizers
 from ._log import logger
 from .callbacks import AnyCallback, Dispatcher, History, Losses
 from .config import PRECISIONS
-from .model import Model
+from .model import Model, check_model
 from .optimizers import Adam, Beta, Constant, Optimizer, Schedule
 
 
@@ -58,8 +58,7 @@ class Trainer:
         drop_last: bool = False,
         snapshot: bool = False,
     ) -> None:
-        if not isinstance(model, Model):
-            raise TypeError(f"model must be a fusedvae.Model, not {type(model).__name__}")
+        check_model(model)
         options = _core.TrainerOptions()
         options.precision = PRECISIONS.index(_checks.choice("precision", precision, PRECISIONS))
         optimizers.write_optimizer(options, Adam() if optimizer is None else optimizer)
@@ -134,18 +133,18 @@ class Trainer:
         NaN: the message names the step, the model keeps its last good parameters. Ctrl-C and exceptions of callbacks
         leave the trainer at a step's boundary; a further fit goes on from there.
         """
+        if np.ndim(epochs):
+            raise TypeError("epochs must be an integer, not an array; labels are not used: fit(x, epochs=10)")
         _checks.integer("epochs", epochs, 1)
-        shape = self._model.config.input_shape
-        x = _sources.opened(x, self._model.config)
-        rows = _arrays.as_rows(x, shape) if _sources.is_array(x) else None
-        source = None if rows is not None else _sources.Batches(x, shape, epochs)
-        if rows is not None and rows.array.dtype == np.uint8 and self._model.config.columns is None:
-            logger().info("x is uint8: its values are multiplied by uint8_scale = %.6g", self._model.config.uint8_scale)
+        config = self._model.config
+        x = _sources.opened(x, config)
+        rows = _arrays.rows_of(x, config) if _sources.is_array(x) else None
+        source = None if rows is not None else _sources.Batches(x, config, epochs)
+        if rows is not None and rows.array.dtype == np.uint8 and config.columns is None:
+            logger().info("x is uint8: its values are multiplied by uint8_scale = %.6g", config.uint8_scale)
         validation = None
         if validation_data is not None:
-            validation = _arrays.as_rows(
-                _sources.opened_whole(validation_data, self._model.config), shape, "validation_data"
-            )
+            validation = _arrays.rows_of(_sources.opened_whole(validation_data, config), config, "validation_data")
         everyone = [*callbacks] if isinstance(callbacks, (list, tuple)) else [callbacks]
         if progress:
             from .progress import ProgressBar
@@ -179,7 +178,7 @@ class Trainer:
         >>> bool(np.isclose(losses.loss, losses.reconstruction + losses.kl))
         True
         """
-        rows = _arrays.as_rows(batch, self._model.config.input_shape, "batch")
+        rows = _arrays.rows_of(batch, self._model.config, "batch")
         eps = _arrays.as_noise(noise, len(rows.array), self._model.config.latent, samples=False)
         return Losses(*self._core.step(rows, eps))
 
@@ -193,7 +192,7 @@ class Trainer:
         >>> trainer.evaluate(np.zeros((5, 6))) == trainer.evaluate(np.zeros((5, 6)))
         True
         """
-        rows = _arrays.as_rows(_sources.opened_whole(x, self._model.config), self._model.config.input_shape)
+        rows = _arrays.rows_of(_sources.opened_whole(x, self._model.config), self._model.config)
         return Losses(*self._core.evaluate(rows, _checks.seed(seed)))
 
     @property

@@ -79,6 +79,51 @@ TEST(categories_have_neither_shift_nor_scale) {
     }
 }
 
+TEST(rows_are_encoded_as_the_network_reads_them) {
+    const char* const colours[] = {"red", "green", "blue"};
+    fvae_column columns[3] = {fvae_column_default(), fvae_column_default(), fvae_column_default()};
+    columns[0].shift = 2.0;
+    columns[0].scale = 4.0;
+    columns[0].fill = 6.0;
+    columns[1].categories = colours;
+    columns[1].category_count = 3;
+    const int64_t raw_width = 3, encoded_width = 5;
+    fvae_config config = small_config();
+    config.likelihood = FVAE_GAUSSIAN;
+    config.input_shape = &raw_width;
+    config.columns = columns;
+    config.column_count = 3;
+    const ModelHandle model = make_model(config);
+    const double rows[2][3] = {{10.0, 2.0, -1.5}, {NAN, 0.0, 0.25}};
+    const float expected[2][5] = {{2.0f, 0.0f, 0.0f, 1.0f, -1.5f}, {1.0f, 1.0f, 0.0f, 0.0f, 0.25f}};
+    fvae_array x = fvae_array_default();
+    x.data = rows;
+    x.dtype = FVAE_FLOAT64;
+    x.rows = 2;
+    x.columns = 3;
+    float encoded[2][5];
+    ok(fvae_model_encoded_rows(model.get(), &x, encoded[0]));
+    for (int i = 0; i < 2; ++i)
+        for (int j = 0; j < 5; ++j) CHECK_EQUAL(encoded[i][j], expected[i][j]);
+
+    config.input_shape = &encoded_width;
+    config.columns = nullptr;
+    config.column_count = 0;
+    const ModelHandle plain = make_model(config);
+    const uint8_t bytes[5] = {0, 51, 102, 204, 255};
+    x.data = bytes;
+    x.dtype = FVAE_UINT8;
+    x.rows = 1;
+    x.columns = 5;
+    ok(fvae_model_encoded_rows(plain.get(), &x, encoded[0]));
+    for (int j = 0; j < 5; ++j) CHECK_NEAR(encoded[0][j], bytes[j] / 255.0, 1e-7);
+    CHECK_FAILS(fvae_model_encoded_rows(plain.get(), &x, nullptr), FVAE_INVALID_ARGUMENT, "encoded is NULL");
+    const float bad[5] = {0.0f, 0.0f, HUGE_VALF, 0.0f, 0.0f};
+    x.data = bad;
+    x.dtype = FVAE_FLOAT32;
+    CHECK_FAILS(fvae_model_encoded_rows(plain.get(), &x, encoded[0]), FVAE_INVALID_ARGUMENT, "column 2");
+}
+
 TEST(a_large_number_is_told_in_few_digits) {
     fvae_column column = fvae_column_default();
     fvae_config config = small_config();

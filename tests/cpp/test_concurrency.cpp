@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Several users of the library at once: a model that is read while it trains, two trainings, a forked child.
+// Several users of the library at once: 32 threads on one model, one that is read while it trains, two trainings, a forked
+// child.
 // ThreadSanitizer runs these too.
 #include <sys/wait.h>
 #include <unistd.h>
@@ -51,6 +52,45 @@ std::vector<double> scores(const fusedvae::Model& model) {
     std::vector<double> elbo(kRows);
     model.elbo(data(), 1, 0, elbo.data());
     return elbo;
+}
+
+// What one user of a model asks of it: codes, scores, samples, and codes again without a lock.
+struct Answers {
+    std::vector<float> mu = std::vector<float>(kRows * 5), logvar = mu, served = mu, z = mu,
+                       mean = std::vector<float>(kRows * kColumns);
+    std::vector<double> elbo = std::vector<double>(kRows), score = elbo;
+
+    explicit Answers(const fusedvae::Model& model) {
+        model.encode(data(), mu.data(), logvar.data());
+        model.elbo(data(), 3, 7, elbo.data());
+        fvae_detector detector = fvae_detector_default();
+        detector.score = FVAE_SCORE_RECONSTRUCTION;
+        model.score(data(), &detector, score.data());
+        fusedvae::check(fvae_sample_latent(9, 0, kRows, 5, 1.0, z.data()));
+        model.decode(z.data(), kRows, mean.data());
+        const fusedvae::Workspace workspace = model.workspace(kRows);
+        model.encode_into(values().data(), kRows, served.data(), nullptr, workspace);
+    }
+    bool operator==(const Answers& other) const {
+        return mu == other.mu && logvar == other.logvar && served == other.served && z == other.z &&
+               mean == other.mean && elbo == other.elbo && score == other.score;
+    }
+};
+
+TEST(thirty_two_threads_use_one_model) {
+    const fusedvae::Model model = make_model();
+    const Answers alone(model);
+    CHECK(alone.served == alone.mu);
+    std::atomic<int> ready{0}, same{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 32; ++t)
+        threads.emplace_back([&] {
+            ++ready;
+            while (ready < 32) std::this_thread::yield();  // all at once
+            for (int i = 0; i < 3; ++i) same += Answers(model) == alone;
+        });
+    for (std::thread& thread : threads) thread.join();
+    CHECK_EQUAL(same.load(), 32 * 3);
 }
 
 // "A model may be read while its trainer runs": from another thread, and from the callback.

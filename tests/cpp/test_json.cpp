@@ -139,6 +139,29 @@ TEST(depth_is_limited) {
     CHECK_THROWS(Json::parse(objects), std::invalid_argument, "nested too deeply");
 }
 
+// Values of text take up to forty bytes each: what has more of them than any honest text is refused before they are made.
+TEST(memory_is_bounded_by_the_length_of_the_text) {
+    const auto list = [](const char* element, size_t count) {
+        std::string text = "[";
+        for (size_t i = 0; i < count; ++i) (text += element) += ',';
+        text.back() = ']';
+        return text;
+    };
+    for (const char* const element : {"0", "[[[[0]]]]"})
+        CHECK_THROWS(Json::parse(list(element, 2'000'000)), std::invalid_argument, "more values than");
+    // the densest that the library writes: numbers of three characters, names of one, columns without names
+    for (const char* const element : {"0.0", "\"a\"", R"({"shift":0.0,"scale":1.0})", "[null,null,null]"})
+        CHECK_EQUAL(Json::parse(list(element, 1'000'000)).as_array("list").size(), size_t{1'000'000});
+    // and what is short may be as dense as it likes
+    CHECK_EQUAL(Json::parse(list("0", 100'000)).as_array("list").size(), size_t{100'000});
+}
+
+// Brackets, commas and quotation marks within strings are no structure.
+TEST(elements_are_counted_outside_strings) {
+    const char* const text = R"(["[,]{\"\\",{"a,]":[1,2,[]],"\"b":{}},[],3])";
+    CHECK_EQUAL(Json::parse(text).dump(), text);
+}
+
 TEST(typed_access_says_what_is_wrong) {
     const Json json = Json::parse(R"({"latent":"20","n":3,"x":1.5,"b":true,"list":[1],"o":{},"nothing":null})");
     CHECK_THROWS(json.integer("latent"), std::invalid_argument, "'latent' must be an integer, it is a string");

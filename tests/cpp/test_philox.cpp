@@ -9,7 +9,9 @@
 
 #include "check.h"
 #include "fusedvae/fusedvae.h"
+#include "backend/backend.h"
 #include "layer/reference.h"
+#include "layer/scalar_normals.h"
 
 namespace reference = fusedvae::reference;
 
@@ -85,6 +87,31 @@ TEST(a_sample_depends_on_seed_and_row_alone) {
     const std::vector<float> all = sample(5, 100, 40, 7, 1.0), tail = sample(5, 117, 23, 7, 1.0);
     CHECK(std::vector<float>(all.begin() + 17 * 7, all.end()) == tail);
     CHECK(sample(6, 100, 40, 7, 1.0) != all);
+}
+
+TEST(scores_draw_the_reference_normals) {
+    constexpr uint32_t kScore = 3;             // philox.h's purpose of scores
+    const int64_t samples = 2500, latent = 5;  // shared among threads
+    std::vector<float> noise(static_cast<size_t>(samples * latent));
+    CHECK(fvae_score_noise(77, samples, latent, noise.data()) == FVAE_OK);
+    for (int64_t s = 0; s < samples; s += 7)
+        for (int64_t j = 0; j < latent; ++j) {
+            const double want = reference::normal(77, 0, kScore, static_cast<uint32_t>(s), j);
+            CHECK_NEAR(noise[static_cast<size_t>(s * latent + j)], want, 1e-6 + 5e-7 * std::fabs(want));
+        }
+    CHECK(fvae_score_noise(77, 0, latent, noise.data()) == FVAE_INVALID_ARGUMENT);
+    CHECK(fvae_score_noise(77, 1, 0, noise.data()) == FVAE_INVALID_ARGUMENT);
+    CHECK(fvae_score_noise(77, 1, 1, nullptr) == FVAE_INVALID_ARGUMENT);
+}
+
+TEST(scalar_normals_have_the_scalar_backends_bits) {
+    const fusedvae::Stream stream = fusedvae::make_stream(0xfeedfacecafebeefull, 9, fusedvae::kInit);
+    for (int n : {1, 3, 4, 30, 4096}) {
+        std::vector<float> one(static_cast<size_t>(n)), other(static_cast<size_t>(n));
+        fusedvae::scalar_normals(one.data(), stream, 6, n);
+        fusedvae::cpu::kScalar.normals(other.data(), n, stream, 6, 1, n);
+        CHECK(one == other);
+    }
 }
 
 TEST(temperature_scales_samples) {

@@ -20,6 +20,8 @@
 
 #if !defined(_WIN32)
 #include <csignal>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -248,6 +250,23 @@ TEST(a_failed_write_leaves_the_old_file) {
     CHECK_EQUAL(content(folder / "file"), "old");
     CHECK_EQUAL(folder.entries(), size_t{1});
 }
+
+#if !defined(_WIN32)
+TEST(what_a_killed_write_left_is_removed_and_a_living_one_is_not) {
+    const Folder folder;
+    put(folder / ".fusedvae-1-7.tmp", "nobody's");
+    put(folder / ".fusedvae-1-8.tmp.png", "nobody's");
+    put(folder / ".fusedvae-1-9.txt", "another's");
+    const int living = open((folder / ".fusedvae-1-0.tmp").c_str(), O_WRONLY | O_CREAT, 0600);
+    CHECK(living >= 0 && flock(living, LOCK_EX) == 0);
+    save(folder / "file", "new");
+    CHECK_EQUAL(content(folder / "file"), "new");
+    CHECK(fs::exists(folder.path / ".fusedvae-1-0.tmp"));
+    CHECK(fs::exists(folder.path / ".fusedvae-1-9.txt"));
+    CHECK_EQUAL(folder.entries(), size_t{3});
+    close(living);
+}
+#endif
 
 TEST(unwritable_places_say_why) {
     const Folder folder;

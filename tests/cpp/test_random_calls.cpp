@@ -33,12 +33,12 @@ class Caller {
     // One call; its name for the count of those that succeed.
     void call() {
         using Call = void (Caller::*)();
-        static constexpr Call kCalls[] = {&Caller::create,   &Caller::create,    &Caller::trainer,   &Caller::trainer,
-                                          &Caller::encode,   &Caller::decode,    &Caller::into,      &Caller::scores,
-                                          &Caller::detector, &Caller::step,      &Caller::fit,       &Caller::source,
-                                          &Caller::evaluate, &Caller::save,      &Caller::load,      &Caller::resume,
-                                          &Caller::copy,     &Caller::parameter, &Caller::gradients, &Caller::history,
-                                          &Caller::latent,   &Caller::kernel,    &Caller::global,    &Caller::rate};
+        static constexpr Call kCalls[] = {&Caller::create,    &Caller::copy,      &Caller::trainer, &Caller::trainer,
+                                          &Caller::encode,    &Caller::decode,    &Caller::into,    &Caller::scores,
+                                          &Caller::detector,  &Caller::step,      &Caller::fit,     &Caller::source,
+                                          &Caller::evaluate,  &Caller::save,      &Caller::load,    &Caller::resume,
+                                          &Caller::parameter, &Caller::gradients, &Caller::history, &Caller::latent,
+                                          &Caller::kernel,    &Caller::global,    &Caller::rate};
         (this->*kCalls[below(std::size(kCalls))])();
     }
     const std::map<std::string, std::array<long, 2>>& counts() const { return counts_; }
@@ -189,6 +189,7 @@ class Caller {
         const fvae_model* m = model().get();
         const fvae_array x = array(width(m));
         count("encode", fvae_model_encode(m, &x, output(), output()));
+        count("encoded_rows", fvae_model_encoded_rows(m, &x, output()));
         count("reconstruct", fvae_model_reconstruct(m, rarely() ? nullptr : &x, output()));
         count("contributions", fvae_model_contributions(m, &x, doubles()));
     }
@@ -294,7 +295,8 @@ class Caller {
     void copy() {
         if (models_.empty()) return;
         fvae_model* made = nullptr;
-        const fvae_status status = fvae_model_copy(model().get(), code<fvae_precision>(2), rarely() ? nullptr : &made);
+        const fvae_status status =
+            fvae_model_copy(rarely() ? nullptr : model().get(), code<fvae_precision>(2), rarely() ? nullptr : &made);
         count("copy", status);
         if (status != FVAE_OK) return;
         fvae_precision weights;
@@ -346,6 +348,8 @@ class Caller {
         count("sample_latent",
               fvae_sample_latent(random_(), random_(), n, rarely() ? -1 : 1 + static_cast<int64_t>(below(kMostLatent)),
                                  real(), output()));
+        count("score_noise",
+              fvae_score_noise(random_(), n, rarely() ? -1 : 1 + static_cast<int64_t>(below(kMostLatent)), output()));
     }
     void kernel() {
         const int64_t B = below(16), K = below(16), N = below(16);

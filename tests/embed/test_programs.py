@@ -45,8 +45,11 @@ def filtered(tmp_path_factory):
     return model, path, x, "".join(lines)
 
 
+@pytest.mark.parametrize("program", ["filter", "filter_static"])
 @pytest.mark.parametrize("score", ["elbo", "log_likelihood", "reconstruction", "kl", "mahalanobis"])
-def test_filter_gives_the_scores_and_anomalies_of_python(filtered, score):
+def test_filter_gives_the_scores_and_anomalies_of_python(filtered, score, program):
+    if not (Path(BUILD or "") / program).exists():
+        pytest.skip("this package holds no static library")
     model, path, x, lines = filtered
     detector = fv.Detector.of_codes(model.encode(x)[0]) if score == "mahalanobis" else fv.Detector(score, samples=8)
     threshold = float(np.quantile(model.score(x, detector), 0.1))
@@ -54,7 +57,7 @@ def test_filter_gives_the_scores_and_anomalies_of_python(filtered, score):
         score, 8, threshold=threshold, latent_mean=detector.latent_mean, latent_precision=detector.latent_precision
     )
     model.save(path)
-    printed = [line.split(",") for line in run("filter", path, given=lines).stdout.splitlines()]
+    printed = [line.split(",") for line in run(program, path, given=lines).stdout.splitlines()]
     np.testing.assert_array_equal([float(value) for value, _ in printed], model.score(x))
     np.testing.assert_array_equal([int(flag) for _, flag in printed], model.score(x) < threshold)
     assert sum(int(flag) for _, flag in printed) == len(x) // 10
@@ -78,6 +81,23 @@ def test_filter_says_what_is_wrong_with_a_line(filtered, given, message):
     assert result.returncode == 1
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_processor_without_the_backend_is_told_so(filtered):
+    emulator, program = shutil.which("qemu-x86_64"), Path(BUILD or "") / "filter_static"
+    if not emulator or not program.exists():
+        pytest.skip("qemu-user is not there, or this package holds no static library")
+    model, path, _, lines = filtered
+    model.detector = fv.Detector("kl", threshold=0.0)
+    model.save(path)
+    # A processor of 2008, which has neither AVX nor FMA.
+    command = [emulator, "-cpu", "Nehalem", program, path]
+    result = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+    if result.returncode == 0:  # the scalar backend, in other bits
+        first = result.stdout.splitlines()[0].split(",")[0]
+        assert float(first) == pytest.approx(model.score(filtered[2][:1])[0], rel=1e-4)
+    else:
+        assert 'this library was built with -DFUSEDVAE_BACKENDS="avx2", none of which' in result.stderr
 
 
 def test_images_are_those_of_the_sampler(tmp_path):
@@ -121,6 +141,12 @@ def test_rust_reads_the_same_scores(tmp_path):
     score = tmp_path / "debug" / "score"
     printed = subprocess.run([score, tmp_path / "m.safetensors"], input=x.tobytes(), capture_output=True, check=True)
     np.testing.assert_array_equal(list(map(float, printed.stdout.split())), model.elbo(x, samples=10))
+    table = fv.Model(fv.Config(input_shape=2, latent=2, columns=(fv.Column(), fv.Column(categories=("a", "b", "c")))))
+    table.save(tmp_path / "table.safetensors")
+    rows = np.column_stack([x[:, 0], np.arange(50) % 3]).astype(np.float32)
+    command = [score, tmp_path / "table.safetensors"]
+    printed = subprocess.run(command, input=rows.tobytes(), capture_output=True, check=True)
+    np.testing.assert_array_equal(list(map(float, printed.stdout.split())), table.elbo(rows, samples=10))
     refused = subprocess.run([score, tmp_path / "none"], input=b"", capture_output=True, check=False)
     assert refused.returncode == 1
     assert b"none" in refused.stderr

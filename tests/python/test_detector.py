@@ -15,7 +15,7 @@ datasets = pytest.importorskip("sklearn.datasets")
 metrics = pytest.importorskip("sklearn.metrics")
 pd = pytest.importorskip("pandas")
 
-SCORINGS = ("elbo", "log_likelihood", "reconstruction", "kl", "mahalanobis")
+SCORES = ("elbo", "log_likelihood", "reconstruction", "kl", "mahalanobis")
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ def mixed():
     )
 
 
-@pytest.mark.parametrize("scoring", SCORINGS)
-def test_every_score_finds_what_is_abnormal(breast, scoring):
+@pytest.mark.parametrize("score_name", SCORES)
+def test_every_score_finds_what_is_abnormal(breast, score_name):
     normal, new, labels = breast
     options = {"latent": 8, "hidden": (64,), "variance": "feature", "activation": "gelu"}
-    detector = fv.AnomalyDetector(scoring=scoring, contamination=0.05, **options).fit(normal)
+    detector = fv.AnomalyDetector(score_name=score_name, contamination=0.05, **options).fit(normal)
     scores = detector.score_samples(new)
     assert (scores.dtype, scores.shape) == (np.float64, (369,))
     assert metrics.roc_auc_score(labels, scores) > 0.8
@@ -64,25 +64,25 @@ def test_every_score_finds_what_is_abnormal(breast, scoring):
 
 def test_scores_are_what_they_are_named_for(breast):
     normal, new, _ = breast
-    for scoring in SCORINGS:
-        detector = fv.AnomalyDetector(scoring=scoring, epochs=5, samples=3, distance=0).fit(normal)
+    for score_name in SCORES:
+        detector = fv.AnomalyDetector(score_name=score_name, epochs=5, samples=3, distance=0).fit(normal)
         model, scores = detector.model_, detector.score_samples(new)
         mu, logvar = (part.astype(np.float64) for part in model.encode(new))
-        if scoring == "elbo":
+        if score_name == "elbo":
             expected = model.elbo(new, samples=3)
-        elif scoring == "log_likelihood":
+        elif score_name == "log_likelihood":
             expected = model.log_likelihood(new, samples=3)
-        elif scoring == "reconstruction":
+        elif score_name == "reconstruction":
             scale = [column.scale for column in detector.columns_]
             expected = -(((model.reconstruct(new) - new) / scale) ** 2).mean(axis=1)
-        elif scoring == "kl":
+        elif score_name == "kl":
             expected = -0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=1)
         else:
             codes = model.encode(normal)[0].astype(np.float64)
             precision = np.linalg.inv(np.cov(codes.T))
             centred = mu - codes.mean(axis=0)
             expected = -np.einsum("ni,ij,nj->n", centred, precision, centred)
-        assert scores == pytest.approx(np.asarray(expected), rel=2e-4, abs=1e-4), scoring
+        assert scores == pytest.approx(np.asarray(expected), rel=2e-4, abs=1e-4), score_name
 
 
 def test_distance_is_taken_off(breast):
@@ -132,18 +132,18 @@ def test_contamination_out_of_range_has_scikit_learns_words(breast, contaminatio
 
 
 def test_names_of_scores_are_listed(breast):
-    with pytest.raises(ValueError, match=r"'scoring' parameter of AnomalyDetector must be a str among .*'mahalanobis'"):
-        fv.AnomalyDetector(scoring="likelihood").fit(breast[0])
+    with pytest.raises(ValueError, match=r"'score_name' parameter of AnomalyDetector must be a str among .*'elbo'"):
+        fv.AnomalyDetector(score_name="likelihood").fit(breast[0])
 
 
-@pytest.mark.parametrize("scoring", ["elbo", "mahalanobis"])
-def test_the_file_says_it_all(mixed, tmp_path, scoring):
-    detector = fv.AnomalyDetector(contamination=0.1, epochs=5, scoring=scoring).fit(mixed)
+@pytest.mark.parametrize("score_name", ["elbo", "mahalanobis"])
+def test_the_file_says_it_all(mixed, tmp_path, score_name):
+    detector = fv.AnomalyDetector(contamination=0.1, epochs=5, score_name=score_name).fit(mixed)
     detector.save(tmp_path / "detector.safetensors")
     again = fv.AnomalyDetector.load(tmp_path / "detector.safetensors")
     assert again.offset_ == detector.offset_
-    assert again.scoring == scoring
-    assert again.distance == (1.0 if scoring == "elbo" else 0.0)
+    assert again.score_name == score_name
+    assert again.distance == (1.0 if score_name == "elbo" else 0.0)
     assert np.array_equal(again.score_samples(mixed), detector.score_samples(mixed))
     assert np.array_equal(again.predict(mixed), detector.predict(mixed))
     assert again.contributions(mixed).equals(detector.contributions(mixed))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Bad input: each gets one clear error, and nothing is lost."""
 
+import importlib.util
 import re
 
 import fusedvae as fv
@@ -215,3 +216,18 @@ def test_the_same_run_with_a_sane_rate_is_finite(make_model):
     trainer, data = diverge(make_model)
     trainer.learning_rate = 1e-7
     assert np.isfinite(trainer.fit(data, epochs=1)["loss"]).all()
+
+
+def test_what_takes_a_model_says_where_an_estimator_has_it():
+    pytest.importorskip("sklearn")
+    vae = fv.VAE(latent=1, hidden=(4,), epochs=1).fit(np.random.default_rng(0).random((20, 3)))
+    uses = [fv.Sampler, fv.Trainer, lambda model: fv.collapse_report(model, np.zeros((2, 3)))]
+    if importlib.util.find_spec("matplotlib"):
+        uses += [lambda model: fv.plot.embedding(model, np.zeros((2, 3))), fv.report.render]
+    for use in uses:
+        with pytest.raises(TypeError, match=r"model must be a fusedvae.Model, not VAE; pass its model_$"):
+            use(vae)
+        with pytest.raises(TypeError, match=r"not Trainer; pass its model$"):
+            use(fv.Trainer(vae.model_))
+        with pytest.raises(TypeError, match=r"not dict$"):
+            use({})

@@ -280,3 +280,11 @@ def test_random_damage_is_an_error_or_other_numbers(file: str, request, tmp_path
         except fv.BadFileError:
             refused += 1
     assert refused > 100
+
+
+def test_a_copy_keeps_what_a_newer_version_has_written(model_file: Path, tmp_path: Path):
+    header, start = header_of(model_file.read_bytes())
+    header["__metadata__"]["origin"] = "a version to come"
+    model_file.write_bytes(with_header(header, model_file.read_bytes()[start:]))
+    fv.load(model_file).copy().save(tmp_path / "copy")
+    assert header_of((tmp_path / "copy").read_bytes())[0]["__metadata__"]["origin"] == "a version to come"

@@ -328,15 +328,3 @@ def test_many_threads_may_score_at_once(make_model, x):
     for thread in threads:
         thread.join()
     assert right == [True] * 4
-
-
-def test_tables_are_read_by_name():
-    pandas = pytest.importorskip("pandas")
-    columns = [fv.Column("a", 1.0, 2.0), fv.Column("b", 5.0, 3.0)]
-    model = fv.Model(fv.Config(input_shape=2, latent=1, likelihood="gaussian", columns=columns))
-    table = pandas.DataFrame({"a": [1.0, 2.0, 4.0], "b": [5.0, 8.0, 3.0]})
-    expected = model.elbo(table)
-    np.testing.assert_array_equal(model.elbo(table[["b", "a"]]), expected)
-    np.testing.assert_array_equal(model.elbo(table.set_axis(["x", "y"], axis=1)), expected)
-    with pytest.raises(ValueError, match=r"x lacks columns that the model reads: 'a'; its own are 'c', 'b'"):
-        model.elbo(table.rename(columns={"a": "c"}))

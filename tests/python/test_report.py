@@ -100,7 +100,7 @@ def test_page_of_images(images):
         "learning rate",
         "beta",
     ]
-    assert [row[:2] for row in page.rows if len(row) == 9][1:] == [["0", "3"], ["1", "6"], ["2", "9"]]
+    assert [row[:2] for row in page.rows if len(row) == 9][1:] == [["1", "3"], ["2", "6"], ["3", "9"]]
     pictures = page.all("img")
     assert len(pictures) == 8
     for picture in pictures:
@@ -194,6 +194,8 @@ def test_columns_of_a_table_have_names_and_categories():
 
 def test_wrong_rows_and_labels_leave_no_file(tmp_path):
     model = fv.Model(fv.Config(input_shape=4, latent=1))
+    with pytest.raises(TypeError, match=r"history must be what Trainer.fit returns, not ndarray; rows are x="):
+        report.write(tmp_path / "p.html", model, np.zeros((3, 4)))
     with pytest.raises(ValueError, match="the model reads 4 columns"):
         report.write(tmp_path / "p.html", model, x=np.zeros((5, 3)))
     with pytest.raises(ValueError, match=r"labels have shape \(2,\)"):

@@ -31,14 +31,14 @@ def test_history_holds_every_epoch(make_model, x):
         *("epoch", "step", "loss", "reconstruction", "kl"),
         *("val_loss", "val_reconstruction", "val_kl", "learning_rate", "beta"),
     }
-    assert history["epoch"].tolist() == [0, 1, 2]
+    assert history["epoch"].tolist() == [1, 2, 3]
     assert history["step"].tolist() == [3, 6, 9]
     assert history["learning_rate"].tolist() == [1e-2] * 3
     np.testing.assert_allclose(history["loss"], history["reconstruction"] + 0.5 * history["kl"], rtol=1e-6)
     np.testing.assert_allclose(history["val_loss"], history["val_reconstruction"] + 0.5 * history["val_kl"], rtol=1e-6)
     assert (trainer.epoch, trainer.global_step) == (3, 9)
     more = trainer.fit(x, epochs=1)
-    assert more["epoch"].tolist() == [0, 1, 2, 3]
+    assert more["epoch"].tolist() == [1, 2, 3, 4]
     np.testing.assert_array_equal(more["loss"][:3], history["loss"])
     assert np.isnan(more["val_loss"][3])
 

@@ -83,7 +83,7 @@ def run(folder: Path, kill_after: float | None) -> bool:
 
 
 def check_files(folder: Path) -> int:
-    """Loads everything that stands under its name; the number of files that a kill left half written."""
+    """Loads everything that stands under its name; the number of files that kills left half written."""
     for path in folder.glob("*.ckpt"):
         trainer = fv.Trainer.resume(path)
         assert all(np.isfinite(values).all() for values in trainer.model.parameters().values()), path
@@ -108,8 +108,8 @@ def torture(kills: int, seed: int, folder: Path) -> dict[str, float]:
         # About eight kills to a training; the last one's goes on undisturbed when there are enough.
         while not run(work, chance.uniform(0, seconds / 4) if done < kills else None):
             done += 1
-            check_files(work)
-        torn += check_files(work)
+            torn += check_files(work)
+        assert check_files(work) == 0, "the last process has not removed what the killed ones left"
         for name in RESULTS:
             assert filecmp.cmp(work / name, alone / name, shallow=False), f"{work / name} differs from {alone / name}"
         numbered = [{path.name for path in one.glob("epoch-*")} for one in (work, alone)]

@@ -175,7 +175,8 @@ typedef struct fvae_model fvae_model;
 
 FVAE_API fvae_status fvae_model_create(const fvae_config* config, uint64_t seed, fvae_model** model);
 FVAE_API void fvae_model_free(fvae_model* model);
-/* A second model with the same parameters and detector. weights: what the copy holds its weights in, FLOAT32 or BFLOAT16,
+/* A second model that shares nothing with the first: parameters, detector, and what its file held that this version does
+ * not know. weights: what the copy holds its weights in, FLOAT32 or BFLOAT16,
  * whatever the model's are; all else stays float32. BFLOAT16 is for serving: each weight is the nearest bfloat16 (ties to
  * even, at most 1/256 of it away; zero below 2^-126), half the bytes to read, so that calls with few rows are faster. Every function that
  * reads the copy computes in float32 with those values, on any processor: its bits are those of a float32 model with the
@@ -199,6 +200,10 @@ FVAE_API fvae_status fvae_model_init_output_bias(fvae_model* model, const fvae_a
 FVAE_API fvae_status fvae_model_save(const fvae_model* model, const char* path);
 FVAE_API fvae_status fvae_model_load(const char* path, fvae_model** model);
 
+/* x (n, D) -> encoded (n, E), the rows as the network reads them: uint8 scaled, columns shifted and scaled, fills in place
+ * of what is missing, categories as one-hot. E is D without columns, else their sum, where one with categories counts
+ * category_count. Values must be finite, also where Bernoulli targets would have to lie in [0, 1]. */
+FVAE_API fvae_status fvae_model_encoded_rows(const fvae_model* model, const fvae_array* x, float* encoded);
 /* x (n, D) -> mu (n, Z), logvar (n, Z); either may be NULL (both: x is checked, nothing computed). Deterministic. */
 FVAE_API fvae_status fvae_model_encode(const fvae_model* model, const fvae_array* x, float* mu, float* logvar);
 /* z (n, Z) float32 -> mean (n, D) of p(x|z). */
@@ -284,6 +289,8 @@ FVAE_API fvae_status fvae_model_gradients(const fvae_model* model, const fvae_ar
 /* n rows of Z standard normals, scaled by `temperature`: row i is a function of (seed, first + i) alone. */
 FVAE_API fvae_status fvae_sample_latent(uint64_t seed, uint64_t first, int64_t n, int64_t latent, double temperature,
                                         float* z);
+/* The draws that elbo and log_likelihood use for every row: noise (samples, Z), standard normal. */
+FVAE_API fvae_status fvae_score_noise(uint64_t seed, int64_t samples, int64_t latent, float* noise);
 /* The words of Philox4x32-10 (Salmon et al. 2011) for one counter and key. */
 FVAE_API void fvae_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
 

@@ -149,6 +149,19 @@ struct Config {
         }
     }
 
+    // Values of a row as the caller has it, and as the network reads it: one-hot where a column has categories.
+    int64_t width() const {
+        int64_t product = 1;
+        for (const int64_t extent : input_shape) product *= extent;
+        return product;
+    }
+    int64_t encoded_width() const {
+        if (columns.empty()) return width();
+        int64_t sum = 0;
+        for (const Column& c : columns) sum += c.categories.empty() ? 1 : static_cast<int64_t>(c.categories.size());
+        return sum;
+    }
+
     // Calls use(const fvae_config&), whose pointers are valid meanwhile.
     template <class Use>
     void with_view(Use use) const {
@@ -264,7 +277,7 @@ class Model {
         check(fvae_model_weights(get(), &held));
         return held;
     }
-    // A second model with the same parameters; its weights are held in float32, or for serving in bfloat16.
+    // A second model that shares nothing with this one; its weights are held in float32, or for serving in bfloat16.
     Model copy() const { return copy(weights()); }
     Model copy(fvae_precision weights) const {
         fvae_model* other = nullptr;
@@ -272,6 +285,8 @@ class Model {
         return Model(other);
     }
 
+    // encoded (n, config().encoded_width()): the rows as the network reads them.
+    void encoded_rows(const fvae_array& x, float* encoded) const { check(fvae_model_encoded_rows(get(), &x, encoded)); }
     void encode(const fvae_array& x, float* mu, float* logvar) const {
         check(fvae_model_encode(get(), &x, mu, logvar));
     }

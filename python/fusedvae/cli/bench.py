@@ -8,8 +8,9 @@ from typing import Any
 
 import fusedvae as fv
 
-from .options import add_command, add_json, counts, names
-from .terminal import print_json
+from ..config import PRECISIONS
+from .options import add_command, add_json, counts, names, positive
+from .terminal import UsageError, print_json
 
 
 def add(commands: Any) -> None:
@@ -17,8 +18,8 @@ def add(commands: Any) -> None:
     command = add_command(commands, "bench", run, "time training steps of eight networks on this machine")
     command.add_argument("--configs", type=names, metavar="A,B", help="of tiny, tabular, … (default: all eight)")
     command.add_argument("--threads", type=counts, metavar="N,N", help="counts to compare (default 1 and all)")
-    command.add_argument("--seconds", type=float, metavar="S", help="timed, for each row (default 1)")
-    command.add_argument("--precision", default="float32", help="default %(default)s")
+    command.add_argument("--seconds", type=positive, metavar="S", help="timed, for each row (default 1)")
+    command.add_argument("--precision", choices=PRECISIONS, default="float32", help="default %(default)s")
     command.add_argument("--quick", action="store_true", help="a look within a few seconds")
     add_json(command)
 
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
     chosen = options.configs or tuple(bench.NETWORKS)
     if unknown := [name for name in chosen if name not in bench.NETWORKS]:
-        raise ValueError(f"no network {unknown[0]!r}; there are {', '.join(bench.NETWORKS)}")
+        raise UsageError(f"--configs: no network {unknown[0]!r}; there are {', '.join(bench.NETWORKS)}")
     threads = options.threads or sorted({1, fv.get_num_threads()})
     networks = [bench.NETWORKS[name] for name in chosen]
     seconds = options.seconds or (0.15 if options.quick else 1.0)

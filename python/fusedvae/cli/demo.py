@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .._checks import counted
 from .fitting import configure, progress, read_data, widths
-from .options import DATA_HELP, add_command, add_data, add_model, add_run
+from .options import DATA_HELP, DEFAULTS, add_command, add_data, add_model, add_run, settle
 from .terminal import INTERRUPTED, note, print_json
 
 
@@ -33,12 +34,13 @@ def run(options: argparse.Namespace) -> int:
     """Runs it."""
     from .. import demo
 
+    settle(options, DEFAULTS)
     data = read_data(options)
-    config, epochs = configure(options, data)
+    config = configure(options, data)
     result = demo.run(
         data,
         config,
-        epochs=epochs,
+        epochs=options.epochs or demo.recipe(data, options.batch_size).epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         seed=options.seed,
@@ -52,7 +54,8 @@ def run(options: argparse.Namespace) -> int:
         threads = f"{result.threads} threads reach" if result.threads > 1 else "1 thread reaches"
         print(f"data         {result.data}: {result.rows} rows to train on, {result.held_out} held out")
         print(f"model        {widths(config)}")
-        print(f"training     {result.epochs} epochs, {result.steps} steps in {result.seconds:.2f} s")
+        done = f"{counted(result.epochs, 'epoch')}, {counted(result.steps, 'step')}"
+        print(f"training     {done} in {result.seconds:.2f} s")
         print(f"ELBO         {result.elbo:.2f} nats per held-out row")
         print(f"throughput   {result.rows_per_second:,.0f} rows/s, {result.steps_per_second:,.0f} steps/s")
         print(

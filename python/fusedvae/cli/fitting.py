@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import fusedvae as fv
 
 from .. import demo
-from .._readers import listed, require
+from .._checks import counted, listed
+from .._readers import require
 from ..data import Dataset, load, split
 from .options import use_threads
 from .source import check_names, names_in, read_table, spooled
@@ -57,8 +58,6 @@ def _table(options: argparse.Namespace, table: dict[str, NDArray[Any]]) -> tuple
     for name in ("key", "size", "grey"):
         if getattr(options, name):
             raise ValueError(f"--{name} does not apply to a table")
-    if not 0 <= options.test_fraction < 1:
-        raise ValueError(f"--test-fraction must be in [0, 1), it is {options.test_fraction}")
     label = () if options.label is None else (options.label,)
     check_names(options.data, table, (*options.drop, *label))
     left = {name: values for name, values in table.items() if name not in (*options.drop, *label)}
@@ -66,7 +65,7 @@ def _table(options: argparse.Namespace, table: dict[str, NDArray[Any]]) -> tuple
         raise ValueError(f"{options.data} has no data columns left")
     rows = len(next(iter(left.values())))
     if rows < 1 + (options.test_fraction > 0):
-        raise ValueError(f"{options.data} has {rows} rows; two are needed to train on one and hold one out")
+        raise ValueError(f"{options.data} has {counted(rows, 'row')}; two are needed to train on one and hold one out")
     use_threads(options)
     kept, held = split(rows, options.test_fraction, options.seed) if options.test_fraction else (np.arange(rows), None)
     raw, columns = _fit_table(options, left, kept)
@@ -122,18 +121,15 @@ def _is_bernoulli(likelihood: str, scale: str | None, table: dict[str, NDArray[A
     return scale not in SCALES and numeric and not any((v < 0).any() or (v > 1).any() for v in table.values())
 
 
-def configure(
-    options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None = None
-) -> tuple[fv.Config, int]:
-    """The model and the epochs asked for, the data's recipe where nothing was."""
+def configure(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None = None) -> fv.Config:
+    """The model asked for, the data's recipe where nothing was."""
     chosen = demo.recipe(data, options.batch_size)
-    scaled = any(column.scale != 1 or column.shift != 0 for column in columns or ())
     words = any(column.categories for column in columns or ())
-    name = "gaussian" if (scaled or words) and options.likelihood == "auto" else options.likelihood
-    likelihood = demo.likelihood_for(data.train, name, options.variance)
-    if isinstance(likelihood, fv.Gaussian) and not scaled and (hint := demo.scale_hint(data.train)):
+    name = "gaussian" if (scaled(columns) or words) and options.likelihood == "auto" else options.likelihood
+    likelihood = demo.likelihood_for(data.train, name, options.variance, options.min_variance)
+    if isinstance(likelihood, fv.Gaussian) and not scaled(columns) and (hint := demo.scale_hint(data.train)):
         note(f"hint: {hint}")
-    config = fv.Config(
+    return fv.Config(
         input_shape=data.input_shape,
         hidden=chosen.hidden if options.hidden is None else options.hidden,
         latent=options.latent or chosen.latent,
@@ -141,7 +137,11 @@ def configure(
         likelihood=likelihood,
         columns=columns,
     )
-    return config, options.epochs or chosen.epochs
+
+
+def scaled(columns: tuple[fv.Column, ...] | None) -> bool:
+    """Whether columns are numbers that the model standardises."""
+    return any(column.scale != 1 or column.shift != 0 for column in columns or ())
 
 
 def progress(options: argparse.Namespace) -> list[Any]:
@@ -153,5 +153,6 @@ def progress(options: argparse.Namespace) -> list[Any]:
 
 def widths(config: fv.Config) -> str:
     """The network in a line."""
-    path = (config.width, *config.hidden, f"[{config.latent}]", *config.decoder_hidden, config.width)
+    read = config.encoded_width  # in which a category is one-hot
+    path = (read, *config.hidden, f"[{config.latent}]", *config.decoder_hidden, read)
     return f"{' - '.join(map(str, path))}, {config.activation}, {type(config.likelihood).__name__}"

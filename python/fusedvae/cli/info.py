@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
 def _column(column: fv.Column) -> str:
     if column.categories is None:
         fill = "" if column.fill is None else f", {column.fill:.6g} where it is missing"
-        return f"(x - {column.shift:.6g}) / {column.scale:.6g}{fill}"
+        sign = "+" if column.shift < 0 else "-"
+        return f"(x {sign} {abs(column.shift):.6g}) / {column.scale:.6g}{fill}"
     fill = "" if column.fill is None else f", {column.categories[int(column.fill)]!r} where it is missing"
     words = column.categories[:WORDS]
     more = f", … ({len(column.categories)})" if len(column.categories) > WORDS else ""

@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 import fusedvae as fv
 
+from .._checks import counted
 from ..detector import SCORES
 from . import sink
-from .options import add_command, add_json, add_threads, count, names, use_threads
+from .options import add_command, add_json, add_threads, count, names, seed, use_threads
 from .sink import Field
 from .source import PARTS, Source, read_codes, read_rows
 from .terminal import STDOUT, UsageError, check_apart, print_json
 
-INPUT_HELP = ".npy, .npz, IDX(.gz), .csv or .parquet file, folder of images, data set's name, or - for CSV on stdin"
+INPUT_HELP = (
+    ".npy, .npz, IDX(.gz), .csv(.gz) or .parquet file, folder of images, data set's name, or - for CSV on stdin"
+)
 
 
 def add(commands: Any) -> None:
@@ -35,14 +38,14 @@ def add(commands: Any) -> None:
 
     command = _add(commands, "score", _score, "write a score for each row: the lower, the more abnormal")
     command.add_argument(
-        "--kind",
+        "--score",
         choices=SCORES,
         help="elbo and log_likelihood (importance-weighted): nats; reconstruction: minus the mean squared error; kl: "
         "minus the KL, nats; mahalanobis: minus the code's squared distance (default: that of the model's detector, "
         "else elbo)",
     )
     command.add_argument("--samples", type=count, metavar="S", help="draws of z for elbo and log_likelihood")
-    command.add_argument("--seed", type=int, metavar="N", help="of these draws (default 0)")
+    command.add_argument("--seed", type=seed, metavar="N", help="of these draws (default 0)")
     command.add_argument(
         "--threshold",
         type=float,
@@ -155,22 +158,23 @@ def _score(options: argparse.Namespace) -> int:
     def figures() -> dict[str, Any]:
         scores = np.concatenate(found)
         values = {name: float(getattr(scores, name)()) for name in ("mean", "min", "max")}
+        described = {"score": detector.score, "distance": detector.distance, **values}
         if detector.threshold is None:
-            return {"kind": name, **values}
+            return described
         abnormal = int((scores < detector.threshold).sum())
-        return {"kind": name, **values, "threshold": detector.threshold, "abnormal": abnormal}
+        return {**described, "threshold": detector.threshold, "abnormal": abnormal}
 
     return _run(options, model, fields, compute, figures)
 
 
 def _detector(options: argparse.Namespace, model: fv.Model) -> fv.Detector:
-    """The model's detector with what the options change; a kind that is asked for is that score and no more."""
+    """The model's detector with what the options change; a score that is asked for is that one and no more."""
     own = model.detector
     detector = fv.Detector() if own is None else own
-    if options.kind is not None and (options.kind != detector.score or detector.distance > 0):
-        if options.kind == "mahalanobis" and detector.latent_mean is None:
-            raise ValueError(f"{options.model} keeps no codes to compare with: train it with --detector mahalanobis")
-        detector = replace(detector, score=options.kind, threshold=None, distance=0.0)
+    if options.score is not None and (options.score != detector.score or detector.distance > 0):
+        if options.score == "mahalanobis" and detector.latent_mean is None:
+            raise ValueError(f"{options.model} keeps no codes to compare with: train it with --score mahalanobis")
+        detector = replace(detector, score=options.score, threshold=None, distance=0.0)
     changes = {name: getattr(options, name) for name in ("samples", "seed", "threshold")}
     return replace(detector, **{name: value for name, value in changes.items() if value is not None})
 
@@ -205,4 +209,4 @@ def _run(
                     raise
                 raise ValueError(f"in the block that begins at row {place.start}: {error}") from error
             write(*(values[place] for values in source.kept.values()), *results)
-    return finish(options, f"wrote {len(source)} rows to {options.out}", rows=len(source), **figures())
+    return finish(options, f"wrote {counted(len(source), 'row')} to {options.out}", rows=len(source), **figures())

@@ -62,8 +62,11 @@ def opened(path: Path, fields: Sequence[Field], rows: int) -> Iterator[Write]:
         elif path.suffix.lower() == ".parquet":
             with _parquet(written, fields) as write:
                 yield write
+        elif path.suffix.lower() == ".npy":
+            with open(written, "wb") as binary:
+                yield _npy(binary, fields[0], rows)
         else:
-            with _arrays(written, fields, rows) as write:
+            with _npz(written, fields, rows) as write:
                 yield write
 
 
@@ -99,14 +102,24 @@ def _parquet(path: Path, fields: Sequence[Field]) -> Iterator[Write]:
         yield write
 
 
+def _npy(file: IO[bytes], field: Field, rows: int) -> Write:
+    dtype = np.dtype(field.dtype)
+    if dtype.hasobject:
+        raise UsageError("an .npy file holds numbers, not words: write .npz, .csv or .parquet")
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (rows, *field.shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+    def write(block: NDArray[Any]) -> None:
+        # Not through a memory map: on a full disk that ends the process.
+        file.write(np.ascontiguousarray(block, dtype).data)
+
+    return write
+
+
 @contextlib.contextmanager
-def _arrays(path: Path, fields: Sequence[Field], rows: int) -> Iterator[Write]:
-    """.npy goes to disk as it comes, .npz is held until its end."""
-    alone = path.suffix.lower() == ".npy"
-    arrays: list[NDArray[Any]] = []
-    for field in fields:
-        shape, dtype = (rows, *field.shape), np.dtype(field.dtype)
-        arrays.append(np.lib.format.open_memmap(path, "w+", dtype, shape) if alone else np.empty(shape, dtype))
+def _npz(path: Path, fields: Sequence[Field], rows: int) -> Iterator[Write]:
+    """Held until its end."""
+    arrays: list[NDArray[Any]] = [np.empty((rows, *field.shape), field.dtype) for field in fields]
     done = 0
 
     def write(*blocks: NDArray[Any]) -> None:
@@ -116,11 +129,10 @@ def _arrays(path: Path, fields: Sequence[Field], rows: int) -> Iterator[Write]:
         done += len(blocks[0])
 
     yield write
-    if not alone:
-        # Words go as NumPy's text, which needs no pickle.
-        words = (array.astype("U") if array.dtype == object else array for array in arrays)
-        savez: Any = np.savez  # whose stubs take a field named as an array for an option
-        savez(path, **{field.name: array for field, array in zip(fields, words, strict=True)})
+    # Words go as NumPy's text, which needs no pickle.
+    words = (array.astype("U") if array.dtype == object else array for array in arrays)
+    savez: Any = np.savez  # whose stubs take a field named as an array for an option
+    savez(path, **{field.name: array for field, array in zip(fields, words, strict=True)})
 
 
 def _columns(fields: Sequence[Field], blocks: Sequence[NDArray[Any]]) -> list[tuple[str, NDArray[Any]]]:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 import fusedvae as fv
 
 from .. import _readers, data
+from .._checks import listed
+from .._csv import csv_columns
 
 # Rows of about this many bytes are worked on at a time, so that a file larger than memory passes through.
 BLOCK_BYTES = 32 << 20
@@ -104,13 +106,13 @@ def read_table(source: str) -> dict[str, NDArray[Any]] | None:
             with open(path, "wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
             try:
-                return _readers.csv_columns(path)
+                return csv_columns(path)
             except ValueError as error:
                 raise ValueError(str(error).replace(str(path), "stdin")) from error
     kind = _kind(source)
     if kind not in TABLES or spooled(source):
         return None
-    return (_readers.csv_columns if kind == "a CSV file" else _readers.parquet_columns)(Path(source))
+    return (csv_columns if kind == "a CSV file" else _readers.parquet_columns)(Path(source))
 
 
 def spooled(source: str) -> bool:
@@ -143,7 +145,7 @@ def _kind(source: str) -> str:
 def check_names(source: str, table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> None:
     """ValueError unless the table has these columns."""
     if absent := [name for name in names if name not in table]:
-        raise ValueError(f"{source} has no column {absent[0]!r}; its columns are {_readers.listed(table)}")
+        raise ValueError(f"{source} has no column {absent[0]!r}; its columns are {listed(table)}")
 
 
 def _matched(
@@ -163,18 +165,15 @@ def _matched(
         width = wanted if isinstance(wanted, int) else len(wanted)
         if len(left) != width:
             raise ValueError(
-                f"{source} has {len(left)} columns ({_readers.listed(left)}), the model reads {width}; "
+                f"{source} has {len(left)} columns ({listed(left)}), the model reads {width}; "
                 "leave some out with --drop"
             )
         return left, kept
     if missing := [name for name in wanted if name not in left]:
-        raise ValueError(
-            f"{source} lacks columns that the model reads: {_readers.listed(missing)}; "
-            f"its own are {_readers.listed(left)}"
-        )
+        raise ValueError(f"{source} lacks columns that the model reads: {listed(missing)}; its own are {listed(left)}")
     if unknown := [name for name in left if name not in wanted and name not in keep]:
         raise ValueError(
-            f"{source} has columns that the model does not read: {_readers.listed(unknown)}; leave them out with "
+            f"{source} has columns that the model does not read: {listed(unknown)}; leave them out with "
             f"--drop {','.join(unknown[:3])}, or copy them to the results with --keep"
         )
     return {name: left[name] for name in wanted}, kept
@@ -193,5 +192,5 @@ def _raw(source: str, columns: Mapping[str, NDArray[Any]], config: fv.Config) ->
 
 def _numbers(source: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     if text := [name for name, values in columns.items() if values.dtype.kind not in "fiub"]:
-        raise ValueError(f"{source}: not numeric: {_readers.listed(text)}")
+        raise ValueError(f"{source}: not numeric: {listed(text)}")
     return np.column_stack([values.astype(np.float64) for values in columns.values()])

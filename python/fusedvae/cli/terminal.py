@@ -22,6 +22,13 @@ STDOUT = Path("-")
 PARAMETERS = re.compile(r"\b(key|label|drop|size|grey|test_fraction)=(\w?)")
 
 
+# The engine's advice for a missing value, and what can be done from here.
+NO_FILL = (
+    "fill it, or give the column a fill (estimators: impute)",
+    "fill it, drop such rows, or train the model with --impute median",
+)
+
+
 class UsageError(Exception):
     """Options that do not go together, whatever the files hold."""
 
@@ -36,7 +43,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     line = " ".join(str(error).split()) or type(error).__name__
-    return PARAMETERS.sub(lambda found: f"--{found[1].replace('_', '-')} {found[2]}".rstrip(), line)
+    line = PARAMETERS.sub(lambda found: f"--{found[1].replace('_', '-')} {found[2]}".rstrip(), line)
+    return line.replace(*NO_FILL)
 
 
 def print_json(values: Mapping[str, Any]) -> None:

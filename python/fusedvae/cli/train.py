@@ -15,13 +15,29 @@ from numpy.typing import NDArray
 import fusedvae as fv
 
 from .. import demo
+from .._checks import counted
 from ..config import PRECISIONS
 from ..data import Dataset
-from ..detector import SCORES
-from .fitting import IMPUTES, SCALES, configure, progress, read_columns
-from .options import DATA_HELP, add_command, add_data, add_model, add_run, count
+from ..detector import NATS, SCORES
+from .fitting import IMPUTES, SCALES, configure, progress, read_columns, scaled
+from .options import (
+    DATA_HELP,
+    DEFAULTS,
+    add_command,
+    add_data,
+    add_model,
+    add_run,
+    amount,
+    count,
+    default,
+    positive,
+    settle,
+)
+from .resuming import check_columns, settle_by
 from .source import Source
 from .terminal import INTERRUPTED, STDOUT, UsageError, check_apart, check_output, note, print_json
+
+OPTIMIZERS: dict[str, Any] = {"adam": fv.Adam, "adamw": fv.AdamW, "sgd": fv.SGD}
 
 
 def add(commands: Any) -> None:
@@ -48,24 +64,26 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="float32",
-        help="of products: auto is bfloat16 where the processor gains by it (default %(default)s)",
+        help=f"of products: auto is bfloat16 where the processor gains by it ({default('precision')})",
     )
-    group.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adam", help="default %(default)s")
+    group.add_argument("--optimizer", choices=tuple(OPTIMIZERS), help=default("optimizer"))
     group.add_argument("--lr-find", action="store_true", help="first look for a learning rate, then train at it")
-    group.add_argument("--beta", type=float, default=1.0, help="final weight of the KL (default 1)")
+    group.add_argument("--beta", type=amount, help=f"final weight of the KL ({default('beta')})")
     group.add_argument("--beta-warmup", type=count, metavar="STEPS", help="steps in which beta rises from 0")
-    group.add_argument("--clip-norm", type=float, metavar="NORM", help="limit of the gradient's global norm")
-    group = command.add_argument_group("anomalies")
-    group.add_argument(
-        "--detector", choices=SCORES, help="keep this score in the model, as `score` takes it by default"
+    group.add_argument("--clip-norm", type=positive, metavar="NORM", help="limit of the gradient's global norm")
+    group = command.add_argument_group(
+        "anomalies",
+        "With --score and a table of scaled columns, network, variance, batch size, learning rate, epochs, samples and "
+        "distance have AnomalyDetector's defaults.",
     )
+    group.add_argument("--score", choices=SCORES, help="keep this score in the model, as `score` takes it by default")
+    group.add_argument("--samples", type=count, metavar="S", help=f"its draws of z ({default('samples')})")
     group.add_argument(
         "--distance",
-        type=float,
-        default=0.0,
+        type=amount,
         metavar="W",
-        help="take W times half the squared norm of the row, as the network reads it, off that score (default 0)",
+        help="take W times half the squared norm of the row, as the network reads it, off that score "
+        f"({default('distance')})",
     )
     group.add_argument(
         "--contamination",
@@ -84,7 +102,11 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--checkpoint-every", type=count, default=1, metavar="N", help="epochs between two (default %(default)s)"
     )
-    group.add_argument("--resume", action="store_true", help="go on from --checkpoint, to --epochs in all")
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from --checkpoint, to --epochs in all, with the options that it was begun with",
+    )
     group.add_argument("--log-csv", type=Path, metavar="FILE", help="write each epoch's losses here")
     group.add_argument("--tensorboard", type=Path, metavar="DIR", help="write them for TensorBoard here")
 
@@ -92,14 +114,19 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs it."""
     _check(options)
+    trainer = fv.Trainer.resume(options.checkpoint) if options.resume else None
+    if trainer is not None:
+        settle_by(options, trainer)
+    settle(options, {"seed": DEFAULTS["seed"]})
     data, columns = read_columns(options)
     if options.early_stopping and data.test is None:
         raise ValueError("--early-stopping watches held-out rows: give a --test-fraction above 0")
-    if options.resume:
-        trainer = fv.Trainer.resume(options.checkpoint)
-        epochs = max(0, (options.epochs or demo.recipe(data, options.batch_size).epochs) - trainer.epoch)
+    settle(options, _defaults(options, data, columns))
+    if trainer is None:
+        trainer = _new(options, data, columns)
     else:
-        trainer, epochs = _new(options, data, columns)
+        check_columns(options, trainer, columns)
+    epochs = max(0, options.epochs - trainer.epoch)
     status, state = 0, "trained"
     callbacks = _callbacks(options)
     try:
@@ -111,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
         trainer.model.save(options.out)
         note(f"{options.out} holds the last good parameters")
         raise
-    if options.detector:
+    if options.score:
         trainer.model.detector = _detector(options, trainer.model, data.train)
     trainer.model.save(options.out)
     if options.report:
@@ -132,21 +159,41 @@ def _check(options: argparse.Namespace) -> None:
         check_apart(path, options.data)
     if options.resume and options.checkpoint is None:
         raise UsageError("--resume goes on from a checkpoint: name it with --checkpoint")
-    if options.detector is None and (options.contamination is not None or options.distance):
-        raise UsageError("--contamination and --distance belong to a score: name it with --detector")
+    if options.score is None and any(getattr(options, name) for name in ("contamination", "distance", "samples")):
+        raise UsageError("--contamination, --distance and --samples belong to a score: name it with --score")
     if options.contamination is not None and not 0 < options.contamination <= 0.5:
         raise UsageError(f"--contamination must be in (0, 0.5], it is {options.contamination:g}")
     if options.report:
         fv.report.check()
 
 
-def _new(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None) -> tuple[fv.Trainer, int]:
-    config, epochs = configure(options, data, columns)
+def _defaults(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None) -> dict[str, Any]:
+    """What stands for options that were not given: what AnomalyDetector would take, where it could be at work."""
+    if not _detects(options, columns):
+        return DEFAULTS | {"epochs": demo.recipe(data, options.batch_size or DEFAULTS["batch_size"]).epochs}
+    from .._estimator import default_epochs
+    from ..anomaly import AnomalyDetector
+
+    own = AnomalyDetector().get_params() | {"min_variance": AnomalyDetector.gaussian.min_variance}
+    own = {name: own[name] for name in (*DEFAULTS, "hidden", "latent") if name in own}
+    if options.score not in NATS:
+        own["distance"] = 0.0
+    batches = -(-len(data.train) // (options.batch_size or own["batch_size"]))
+    return DEFAULTS | own | {"epochs": default_epochs(batches)}
+
+
+def _detects(options: argparse.Namespace, columns: tuple[fv.Column, ...] | None) -> bool:
+    return options.score is not None and scaled(columns)
+
+
+def _new(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, ...] | None) -> fv.Trainer:
+    config = configure(options, data, columns)
     model = fv.Model(config, seed=options.seed)
-    if isinstance(config.likelihood, fv.Gaussian) and config.likelihood.variance != "fixed":
+    learned = isinstance(config.likelihood, fv.Gaussian) and config.likelihood.variance != "fixed"
+    if learned and not _detects(options, columns):  # AnomalyDetector's begins at the columns' own
         with contextlib.suppress(ValueError):  # of bad rows, which fit names more exactly
             fv.init_variance(model, data.train, options.seed)  # so that the code pays from the start: no collapse
-    kind = {"adam": fv.Adam, "adamw": fv.AdamW, "sgd": fv.SGD}[options.optimizer]
+    kind = OPTIMIZERS[options.optimizer]
     settings: dict[str, Any] = {
         "batch_size": options.batch_size,
         "beta": fv.LinearBeta(options.beta, steps=options.beta_warmup) if options.beta_warmup else options.beta,
@@ -158,16 +205,16 @@ def _new(options: argparse.Namespace, data: Dataset, columns: tuple[fv.Column, .
     if options.lr_find:
         rate = fv.find_learning_rate(model, data.train, kind(rate), **settings).suggestion
         note(f"the learning rate found is {rate:.3g}")
-    return fv.Trainer(model, optimizer=kind(rate), snapshot=True, **settings), epochs
+    return fv.Trainer(model, optimizer=kind(rate), snapshot=True, **settings)
 
 
 def _detector(options: argparse.Namespace, model: fv.Model, x: NDArray[Any]) -> fv.Detector:
-    """The score that --detector names, with the threshold that --contamination asks for."""
+    """The score that --score names, with the threshold that --contamination asks for."""
     blocks = [block for _, block in Source([x]).blocks()]
     detector = (
         fv.Detector.of_codes(np.concatenate([model.encode(block)[0] for block in blocks]))
-        if options.detector == "mahalanobis"
-        else fv.Detector(options.detector)
+        if options.score == "mahalanobis"
+        else fv.Detector(options.score, samples=options.samples)
     )
     detector = replace(detector, distance=options.distance)
     if options.contamination is None:
@@ -194,7 +241,7 @@ def _callbacks(options: argparse.Namespace) -> list[Any]:
 def _say(options: argparse.Namespace, trainer: fv.Trainer, state: str, best: int | None) -> None:
     """The figures of the last epoch, or of the best one where early stopping went back to it."""
     history = trainer.history
-    last = len(history["epoch"]) - 1 if best is None else best
+    last = len(history["epoch"]) - 1 if best is None else best - 1
     figures = {name: float(values[last]) for name, values in history.items() if last >= 0 and np.isfinite(values[last])}
     if options.json:
         more: dict[str, Any] = {} if best is None else {"best_epoch": best}
@@ -206,4 +253,4 @@ def _say(options: argparse.Namespace, trainer: fv.Trainer, state: str, best: int
     of_best = "" if best is None else f"epoch {best} was best, "
     loss = f": {of_best}loss {figures['loss']:.2f} nats per row{held_out}" if "loss" in figures else ""
     wrote = f"{options.out} and {options.report}" if options.report else options.out
-    print(f"{state} {trainer.epoch} epochs, {trainer.global_step} steps{loss}; wrote {wrote}")
+    print(f"{state} {counted(trainer.epoch, 'epoch')}, {counted(trainer.global_step, 'step')}{loss}; wrote {wrote}")

@@ -39,11 +39,6 @@ def whole_ticks(axis: Any) -> None:
     axis.set_major_locator(require("matplotlib.ticker", "plot", "drawing a picture").MaxNLocator(6, integer=True))
 
 
-def count_rows(count: int) -> str:
-    """The number in words: 1 row, 2 rows."""
-    return f"{count} row{'' if count == 1 else 's'}"
-
-
 def as_labels(labels: Any, rows: int) -> NDArray[Any]:
     """One label for each row (rows,); ValueError for another number of them."""
     array = np.asarray(labels)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from ..diagnostics import collapse_report
-from ..model import Model
+from ..model import Model, check_model
 from .axes import COLOURS, as_labels, axes_for, plain, word
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def embedding(model: Model, x: Any, labels: Any = None, projection: str = "pca",
     >>> ax.get_xlabel(), [text.get_text() for text in ax.get_legend().get_texts()]
     ('z0', ['cat', 'dog'])
     """
+    check_model(model)
     _checks.choice("projection", projection, PROJECTIONS)
     mu, logvar = model.encode(x)
     points, names = _plane(mu.astype(np.float64), logvar.astype(np.float64), projection)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from .axes import COLOURS, as_labels, axes_for, count_rows, plain, whole_ticks, word
+from .axes import COLOURS, as_labels, axes_for, plain, whole_ticks, word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,17 +89,17 @@ def score_histogram(
     ax = axes_for(ax)
     for kind, colour in zip(kinds, COLOURS, strict=False):
         some = values[groups == kind]
-        name = None if labels is None else f"{word(kind)} ({count_rows(len(some))})"
+        name = None if labels is None else f"{word(kind)} ({_checks.counted(len(some), 'row')})"
         inside = np.clip(some, low, high)
         ax.hist(inside, edges, histtype="stepfilled", facecolor=colour, alpha=0.35)
         ax.hist(inside, edges, histtype="step", color=colour, linewidth=1.5, label=name)
     if threshold is not None:
-        below = count_rows(int((values < threshold).sum()))
+        below = _checks.counted(int((values < threshold).sum()), "row")
         ax.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}, {below} below")
     if labels is not None or threshold is not None:
         ax.legend()
     beyond = int((values < low).sum() + (values > high).sum())
-    ax.set_xlabel(xlabel + (f"; {count_rows(beyond)} beyond the ends" if beyond else ""))
+    ax.set_xlabel(xlabel + (f"; {_checks.counted(beyond, 'row')} beyond the ends" if beyond else ""))
     ax.set_ylabel("rows")
     whole_ticks(ax.yaxis)
     return plain(ax)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
-from ..model import Model
+from ..model import Model, check_model
 from ..picture import GAP, is_image_shape, mosaic
 from ..sampler import Sampler
 from .axes import axes_for
@@ -33,6 +33,7 @@ def reconstructions(model: Model, x: Any, columns: int = 10, ax: Axes | None = N
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['data', 'model']
     """
+    check_model(model)
     shape = _image_shape(model)
     decoded = model.reconstruct(x)
     columns = min(_checks.integer("columns", columns, 1), len(decoded))

@@ -25,19 +25,36 @@ struct Array {
     streamed: i32,
 }
 
+// fvae_config
+#[repr(C)]
+struct Config {
+    struct_size: usize,
+    input_shape: *const i64,
+    input_rank: usize,
+    hidden: *const i64,
+    hidden_count: usize,
+    decoder_hidden: *const i64,
+    decoder_hidden_count: usize,
+    latent: i64,
+    activation: c_int,
+    likelihood: c_int,
+    variance: c_int,
+    fixed_variance: f64,
+    min_variance: f64,
+    init: c_int,
+    uint8_scale: f64,
+    columns: *const c_void,
+    column_count: usize,
+}
+
 extern "C" {
     fn fvae_last_error() -> *const c_char;
     fn fvae_array_default() -> Array;
+    fn fvae_config_default() -> Config;
     fn fvae_model_load(path: *const c_char, model: *mut *mut Model) -> c_int;
     fn fvae_model_free(model: *mut Model);
     fn fvae_model_elbo(model: *const Model, x: *const Array, samples: i64, seed: u64, elbo: *mut f64) -> c_int;
-    fn fvae_model_parameter_info(
-        model: *const Model,
-        index: i64,
-        name: *mut *const c_char,
-        rank: *mut i32,
-        shape: *mut i64,
-    ) -> c_int;
+    fn fvae_model_config(model: *const Model, config: *mut Config) -> c_int;
 }
 
 fn check(status: c_int) -> Result<(), String> {
@@ -64,12 +81,12 @@ impl Owned {
         Ok(Owned(model))
     }
 
-    // Columns that the first layer reads: its weight is (out, in).
+    // Values of a row as the caller has it: the first layer reads more where a column has categories.
     fn columns(&self) -> Result<usize, String> {
-        let mut shape = [0i64; 2];
-        let (name, rank) = (std::ptr::null_mut(), std::ptr::null_mut());
-        check(unsafe { fvae_model_parameter_info(self.0, 0, name, rank, shape.as_mut_ptr()) })?;
-        Ok(shape[1] as usize)
+        let mut config = unsafe { fvae_config_default() };
+        check(unsafe { fvae_model_config(self.0, &mut config) })?;
+        let shape = unsafe { std::slice::from_raw_parts(config.input_shape, config.input_rank) };
+        Ok(shape.iter().product::<i64>() as usize)
     }
 
     fn elbo(&self, rows: &[f32], columns: usize, samples: i64, seed: u64) -> Result<Vec<f64>, String> {
