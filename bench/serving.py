@@ -3,9 +3,10 @@
 
     python bench/serving.py --json bench/results/serving.json
 
-fusedvae twice: inside the library, as a native program calls it, and through Python's Model.reconstruct_into. At batch
-1 the wide networks are bound by reading their weights: the bound is a plain read loop over as many bytes, measured
-between the arms. At larger batches the arithmetic peak is. Then two Python threads serve one model side by side.
+fusedvae three times: through the C API, as a native program calls it, with weights in float32 and in bfloat16, and
+through Python's Model.reconstruct_into. At batch 1 the wide networks are bound by reading their weights: the bound is a
+plain read loop over as many bytes, measured between the arms. At larger batches the arithmetic peak is. Then two Python
+threads serve one model side by side.
 """
 
 from __future__ import annotations
@@ -19,25 +20,29 @@ from report import Neighbours, machine, quartiles, summary, table, write
 from worker import Worker
 
 CONFIGS, BATCHES = ("tabular", "mnist", "deep"), (1, 32, 1024)
-OURS = ("serving", "serving.python")
+OURS = ("serving", "serving.bf16", "serving.python")
 PEERS = ("serving.onnx", "serving.torch")
 VERIFIED_ROWS, TOLERANCE = 33, 2e-6  # absolute; outputs are of the order of 1
 
 
-def weight_bytes(problem: Problem) -> int:
-    """Of the weights that a reconstruction needs: the log-variance's are not among them."""
-    return 4 * sum(outs * ins for name, (outs, ins) in problem.layers().items() if name != "encoder_logvar")
+WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def weight_count(problem: Problem) -> int:
+    """The weights that a reconstruction needs: the log-variance's are not among them."""
+    return sum(outs * ins for name, (outs, ins) in problem.layers().items() if name != "encoder_logvar")
 
 
 def verify(problem: Problem, workers: dict[str, Worker]) -> dict[str, float]:
     """Each arm's greatest difference from double precision."""
     with Worker("serving.reference", 1) as reference:
         reference.ask("prepare", problem)
-        expected, _ = reference.ask("output", VERIFIED_ROWS)
+        right = {precision: reference.ask("output", VERIFIED_ROWS, precision)[0] for precision in WEIGHT_BYTES}
     differences = {}
     for arm, worker in workers.items():
+        expected = right[ARMS[arm].precision]
         values, _ = worker.ask("output", VERIFIED_ROWS)
-        differences[arm] = max(abs(value - right) for value, right in zip(values, expected, strict=True))
+        differences[arm] = max(abs(value - wanted) for value, wanted in zip(values, expected, strict=True))
         if not differences[arm] <= TOLERANCE:
             raise SystemExit(
                 f"{problem.name}: {arm} is {differences[arm]:.2g} from the reference: not the same network"
@@ -47,15 +52,15 @@ def verify(problem: Problem, workers: dict[str, Worker]) -> dict[str, float]:
 
 def measure(problem: Problem, arms: list[str], seconds: float, rounds: int) -> dict:
     """One network's record: for each batch and arm the microseconds per call of each round."""
-    flops = 2 * weight_bytes(problem) // 4
+    flops = 2 * weight_count(problem)
+    sizes = {precision: each * weight_count(problem) for precision, each in WEIGHT_BYTES.items()}
     with Neighbours() as neighbours, ExitStack() as stack:
         workers = {arm: stack.enter_context(Worker(arm, 1)) for arm in arms}
         about = {arm: worker.ask("about")[0] for arm, worker in workers.items()}
         for worker in workers.values():
             worker.ask("prepare", problem)
         differences = verify(problem, workers)
-        record = {"config": problem.name, "weight_bytes": weight_bytes(problem), "flops_per_row": flops, "batches": []}
-        size = weight_bytes(problem)
+        record = {"config": problem.name, "weight_bytes": sizes, "flops_per_row": flops, "batches": []}
         for rows in BATCHES:
             calls = {}
             for arm, worker in workers.items():
@@ -63,26 +68,32 @@ def measure(problem: Problem, arms: list[str], seconds: float, rounds: int) -> d
                 once = min(worker.ask("serve", rows, 3)[0] / 3 for _ in range(3))
                 calls[arm] = max(1, round(seconds / rounds / once))
             samples: dict[str, list[float]] = {arm: [] for arm in arms}
-            reads, peaks = [], []
+            reads: dict[str, list[float]] = {precision: [] for precision in sizes}
+            peaks = []
             for _ in range(rounds):
                 for arm, worker in workers.items():
                     worker.ask("prepare", problem)  # anew: copies of one model differ by 6 % at batch 1
                     worker.ask("serve", rows, max(1, calls[arm] // 10))  # the caches belong to the arm before
                     samples[arm].append(1e6 * worker.ask("serve", rows, calls[arm])[0] / calls[arm])
                 passes = max(1, calls["serving"] // 4)
-                reads.append(size * passes / workers["serving"].ask("read", size, passes)[0] / 1e9)
+                for precision, size in sizes.items():
+                    reads[precision].append(size * passes / workers["serving"].ask("read", size, passes)[0] / 1e9)
                 peaks.append(workers["serving"].ask("peak", 0.02)[0])
             # The loop can meet a slower moment than the arms did; the peak is never below a product that was measured.
             fastest = min(summary(times)["median"] for times in samples.values())
-            bandwidth, peak = summary(reads), max(summary(peaks)["median"], flops * rows / fastest / 1e3)
+            bandwidth = {precision: summary(rates) for precision, rates in reads.items()}
+            peak = max(summary(peaks)["median"], flops * rows / fastest / 1e3)
             record["batches"].append(
                 {
                     "rows": rows,
                     "read_gbs": bandwidth,
                     "peak_gflops": peak,
                     "bound_us": {
-                        "weights": size / bandwidth["median"] / 1e3,
-                        "arithmetic": flops * rows / peak / 1e3,
+                        precision: {
+                            "weights": size / bandwidth[precision]["median"] / 1e3,
+                            "arithmetic": flops * rows / peak / 1e3,
+                        }
+                        for precision, size in sizes.items()
                     },
                     "arms": {arm: {"us": summary(times), "calls": calls[arm]} for arm, times in samples.items()},
                 }
@@ -111,15 +122,19 @@ def side_by_side(problem: Problem, seconds: float, rounds: int) -> list[dict]:
 def lines(record: dict) -> list[list[str]]:
     found = []
     for batch in record["batches"]:
-        bound = max(batch["bound_us"].values())
         ours = batch["arms"]["serving"]["us"]["median"]
         for arm, values in batch["arms"].items():
-            us = values["us"]
+            us, bound = values["us"], max(batch["bound_us"][ARMS[arm].precision].values())
             cells = [f"{100 * bound / us['median']:.0f}", f"{us['median'] / ours:.2f}"]
             found.append([f"{record['config']:8s}{batch['rows']:5d}  {ARMS[arm].title}", *quartiles(us, ".4g"), *cells])
-        kind = max(batch["bound_us"], key=batch["bound_us"].get)
-        rate = f"{batch['read_gbs']['median']:.0f} GB/s" if kind == "weights" else f"{batch['peak_gflops']:.0f} GFLOP/s"
-        found.append([f"{'':15s}bound: {kind}, {rate}", f"{bound:.4g}", "", "100", ""])
+        for precision, bounds in batch["bound_us"].items():
+            kind = max(bounds, key=bounds.get)
+            rate = f"{batch['peak_gflops']:.0f} GFLOP/s"
+            if kind == "weights":
+                rate = f"{precision}, {batch['read_gbs'][precision]['median']:.0f} GB/s"
+            line = [f"{'':15s}bound: {kind}, {rate}", f"{bounds[kind]:.4g}", "", "100", ""]
+            if line != found[-1]:
+                found.append(line)
     return found
 
 

@@ -13,12 +13,15 @@ static double seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* Seconds of `calls` reconstructions of the same n rows, or a negative number where one fails. */
-double serve(const char* path, const float* x, float* out, int64_t n, int64_t calls) {
-    fvae_model* model = NULL;
+/* Seconds of `calls` reconstructions of the same n rows by a model with such weights, or a negative number where one
+ * fails. */
+double serve(const char* path, fvae_precision weights, const float* x, float* out, int64_t n, int64_t calls) {
+    fvae_model *loaded = NULL, *model = NULL;
     size_t bytes = 0;
-    if (fvae_model_load(path, &model) != FVAE_OK || fvae_model_workspace_bytes(model, n, &bytes) != FVAE_OK)
+    if (fvae_model_load(path, &loaded) != FVAE_OK || fvae_model_copy(loaded, weights, &model) != FVAE_OK ||
+        fvae_model_workspace_bytes(model, n, &bytes) != FVAE_OK)
         return -1.0;
+    fvae_model_free(loaded);
     void* workspace = malloc(bytes);
     fvae_status status = fvae_model_reconstruct_into(model, x, n, out, workspace, bytes);
     const double start = seconds();

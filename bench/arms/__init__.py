@@ -39,6 +39,7 @@ ARMS = {
     "jax": Entry("arms.jax_scan", "Scan", "jax", "JAX, scan of steps"),
     "reference": Entry("arms.reference", "Reference", "numpy", "NumPy, double"),
     "serving": Entry("arms.serving", "Native", "fusedvae", "fusedvae, in C"),
+    "serving.bf16": Entry("arms.serving", "NativeBfloat16", "fusedvae", "fusedvae, in C, bfloat16 weights", "bfloat16"),
     "serving.python": Entry("arms.serving", "Python", "fusedvae", "fusedvae, Python"),
     "serving.onnx": Entry("arms.serving", "OnnxRuntime", "onnxruntime", "ONNX Runtime"),
     "serving.torch": Entry("arms.serving", "InferenceMode", "torch", "PyTorch, inference mode"),

@@ -3,7 +3,7 @@
 
 about() -> dict                  names and versions for the record
 prepare(problem)                 the network at problem.parameters()
-output(rows) -> list             what the first rows of the data become, flat
+output(rows) -> list             what the first rows of the data become, flat; the reference: in a precision
 serve(rows, calls) -> float      seconds of `calls` calls with so many rows
 """
 
@@ -35,8 +35,14 @@ def repeat(call, calls: int) -> float:
     return time.perf_counter() - start
 
 
+def nearest_bfloat16(values: np.ndarray) -> np.ndarray:
+    """Eight significant bits, ties to even."""
+    fraction, exponent = np.frexp(values)
+    return np.ldexp(np.round(fraction * 256), exponent - 8)
+
+
 class Reference:
-    """Double precision: what every arm must put out."""
+    """Double precision: what every arm must put out, with weights of its precision."""
 
     def __init__(self, threads: int):
         pass
@@ -44,8 +50,10 @@ class Reference:
     def prepare(self, problem: Problem) -> None:
         self.problem = problem
 
-    def output(self, rows: int) -> list[float]:
+    def output(self, rows: int, precision: str) -> list[float]:
         values = {name: value.astype(np.float64) for name, value in self.problem.parameters().items()}
+        if precision == "bfloat16":
+            values |= {name: nearest_bfloat16(value) for name, value in values.items() if name.endswith(".weight")}
         y = data(self.problem)[:rows].astype(np.float64)
         for name in self.problem.layers():
             if name == "encoder_logvar":
@@ -116,6 +124,8 @@ class Python:
 class Native(Python):
     """fusedvae inside the library: serving_loop.c over the C API. It also measures how fast the weights can be read."""
 
+    weights = 0  # FVAE_PRECISION_FLOAT32
+
     def __init__(self, threads: int):
         super().__init__(threads)
         here = Path(__file__).parent.parent
@@ -136,7 +146,7 @@ class Native(Python):
 
     def serve(self, rows: int, calls: int) -> float:
         x, out = (array.ctypes.data_as(ctypes.c_void_p) for array in (self.x, self.out))
-        took = self.native.serve(self.path, x, out, ctypes.c_int64(rows), ctypes.c_int64(calls))
+        took = self.native.serve(self.path, self.weights, x, out, ctypes.c_int64(rows), ctypes.c_int64(calls))
         if took < 0:
             raise RuntimeError("serving_loop.c could not load or serve the model")
         return took
@@ -148,6 +158,12 @@ class Native(Python):
         if took < 0:
             raise MemoryError(f"serving_loop.c could not have {size} bytes")
         return took
+
+
+class NativeBfloat16(Native):
+    """The same with weights held in bfloat16."""
+
+    weights = 1  # FVAE_PRECISION_BFLOAT16
 
 
 class OnnxRuntime:

@@ -85,11 +85,18 @@ fvae_status fvae_model_create(const fvae_config* config, uint64_t seed, fvae_mod
         *model = new fvae_model{std::make_shared<Model>(Config::from_c(c), seed)};
     });
 }
-fvae_status fvae_model_copy(const fvae_model* model, fvae_model** copy) {
+fvae_status fvae_model_copy(const fvae_model* model, fvae_precision weights, fvae_model** copy) {
     return guarded([&] {
         require(model, "model");
         require(copy, "copy");
-        *copy = new fvae_model{model->model->copy()};
+        *copy = new fvae_model{model->model->copy(weights)};
+    });
+}
+fvae_status fvae_model_weights(const fvae_model* model, fvae_precision* weights) {
+    return guarded([&] {
+        require(model, "model");
+        require(weights, "weights");
+        *weights = model->model->weights();
     });
 }
 void fvae_model_free(fvae_model* model) { delete model; }

@@ -7,6 +7,7 @@ namespace fusedvae {
 namespace {
 constexpr int kWidest = 1;                     // panels of up to this many kGroup columns
 constexpr int kTallest[kWidest + 1] = {0, 6};  // rows of a tile, by the panel's groups
+constexpr const int* kTallestWidening = kTallest;
 }  // namespace
 }  // namespace fusedvae
 

@@ -8,7 +8,8 @@
 //
 // forward and dgrad read a[i][k]; wgrad reads the same kind of rows transposed, a[k][i]. Each element is one chain of
 // multiply-adds over k in order, whatever MR and NV are; `resume` goes on with the chains that the tile holds. The tile
-// is left in L1 for the epilogue. What one k is, a float or a word of two bfloat16, only multiply_add knows (float32.h, bfloat16.h).
+// is left in L1 for the epilogue. What one k is, a float or a word of two bfloat16, only multiply_add knows (float32.h,
+// bfloat16.h). Walk::widening reads float rows as forward does, and a panel of words: a row of words holds two k.
 #pragma once
 #include "../layer/gemm.h"
 #include "inline.h"
@@ -16,7 +17,13 @@
 namespace fusedvae {
 namespace {
 
-enum class Walk { along, across };  // A's rows run along k, or across it
+// The same pointer, of which the compiler does not know that it is: else it mixes two steps, and has too few registers.
+FUSEDVAE_FN const float* read_anew(const float* p) {
+    __asm__("" : "+r"(p));
+    return p;
+}
+
+enum class Walk { along, across, widening };  // A's rows run along k, or across it; widening: along, B's words widened
 
 template <Walk kWalk, int MR, int NV>
 void product(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth, bool resume) {
@@ -33,29 +40,57 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
 #pragma GCC unroll 16
             for (int j = 0; j < NV; ++j) sum_of[i][j] = load(tile + (i * NV + j) * kLanes);
     const float* row[MR];
-    if constexpr (kWalk == Walk::along)
+    if constexpr (kWalk != Walk::across)
         for (int i = 0; i < MR; ++i) row[i] = rows[first + i];
 
-#pragma GCC unroll 2
-    for (int k = 0; k < depth; ++k, b += ldb) {
-        if constexpr (kWalk == Walk::across) {
-            row[0] = rows[k] + first;
-            __builtin_prefetch(row[0] + 16);  // the next tile's columns: no prefetcher follows as many streams as rows
-        }
-        // The shorter side stays in registers while the other passes by: MR * NV + min(MR, NV) + 1 must fit.
-        if constexpr (NV <= MR) {
-            V right[NV];
-            for (int j = 0; j < NV; ++j) right[j] = load(b + j * kLanes);
-            for (int i = 0; i < MR; ++i) {
-                const V left = set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
-                for (int j = 0; j < NV; ++j) sum_of[i][j] = multiply_add(left, right[j], sum_of[i][j]);
+    // The shorter side stays in registers while the other passes by: MR * NV + min(MR, NV) + 1 must fit.
+    const auto load_low = [](const float* p) __attribute__((always_inline)) { return low_half(load(p)); };
+    const auto load_high = [](const float* p) __attribute__((always_inline)) { return high_half(load(p)); };
+    if constexpr (kWalk == Walk::widening) {
+        const auto step = [&](int k, auto load_right) __attribute__((always_inline)) {
+            if constexpr (NV <= MR) {
+                V right[NV];
+                for (int j = 0; j < NV; ++j) right[j] = load_right(b + j * kLanes);
+                for (int i = 0; i < MR; ++i) {
+                    const V left = set1(row[i][k]);
+                    for (int j = 0; j < NV; ++j) sum_of[i][j] = multiply_add(left, right[j], sum_of[i][j]);
+                }
+            } else {
+                V left[MR];
+                for (int i = 0; i < MR; ++i) left[i] = set1(row[i][k]);
+                for (int j = 0; j < NV; ++j) {
+                    const V right = load_right(b + j * kLanes);
+                    for (int i = 0; i < MR; ++i) sum_of[i][j] = multiply_add(left[i], right, sum_of[i][j]);
+                }
             }
-        } else {
-            V left[MR];
-            for (int i = 0; i < MR; ++i) left[i] = set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
-            for (int j = 0; j < NV; ++j) {
-                const V right = load(b + j * kLanes);
-                for (int i = 0; i < MR; ++i) sum_of[i][j] = multiply_add(left[i], right, sum_of[i][j]);
+        };
+        for (int k = 0; k + 1 < depth; k += 2, b += ldb) {
+            step(k, load_low);
+            b = read_anew(b);
+            step(k + 1, load_high);
+        }
+    } else {  // written out, since GCC 12 makes no vectors of plain C++ through a lambda
+#pragma GCC unroll 2
+        for (int k = 0; k < depth; ++k, b += ldb) {
+            if constexpr (kWalk == Walk::across) {
+                row[0] = rows[k] + first;
+                // the next tile's columns: no prefetcher follows as many streams as rows
+                __builtin_prefetch(row[0] + 16);
+            }
+            if constexpr (NV <= MR) {
+                V right[NV];
+                for (int j = 0; j < NV; ++j) right[j] = load(b + j * kLanes);
+                for (int i = 0; i < MR; ++i) {
+                    const V left = set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
+                    for (int j = 0; j < NV; ++j) sum_of[i][j] = multiply_add(left, right[j], sum_of[i][j]);
+                }
+            } else {
+                V left[MR];
+                for (int i = 0; i < MR; ++i) left[i] = set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
+                for (int j = 0; j < NV; ++j) {
+                    const V right = load(b + j * kLanes);
+                    for (int i = 0; i < MR; ++i) sum_of[i][j] = multiply_add(left[i], right, sum_of[i][j]);
+                }
             }
         }
     }
@@ -63,6 +98,13 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
     for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16
         for (int j = 0; j < NV; ++j) store(tile + (i * NV + j) * kLanes, sum_of[i][j]);
+    // An odd depth's last word, apart from the loop: in it GCC 12 keeps all sums twice.
+    if (kWalk == Walk::widening && depth % 2)
+        for (int i = 0; i < MR; ++i)
+            for (int j = 0; j < NV; ++j) {
+                float* const at = tile + (i * NV + j) * kLanes;
+                store(at, multiply_add(set1(row[i][depth - 1]), load_low(b + j * kLanes), load(at)));
+            }
 }
 
 using Product = void (*)(float*, const float* const*, int, const float*, ptrdiff_t, int, bool);

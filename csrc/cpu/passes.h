@@ -19,17 +19,19 @@ constexpr int kRowBlock = 128;  // rows that stay in the second-level cache whil
 // Calls tile(values, b, m, panel, c0, w) for every register tile of rows [b0, b1) and panels [p0, p1). Rows are shared
 // evenly among the tiles of a block, so that 20 rows make 6 + 7 + 7 and not 8 + 8 + 4.
 template <class Finish>
-FUSEDVAE_FN void for_each_tile(const float* const* rows, const float* packed, Panels panels, int depth, int b0, int b1,
-                               int p0, int p1, Finish finish) {
+FUSEDVAE_FN void for_each_tile(const float* const* rows, const float* packed, bool widens, Panels panels, int depth,
+                               int b0, int b1, int p0, int p1, Finish finish) {
+    const ptrdiff_t packed_depth = widens ? words_of(depth) : depth;
     alignas(64) float values[kMaxRows * kMaxWidth];
     for (int block = b0; block < b1; block += kRowBlock) {
         const int end = block + kRowBlock < b1 ? block + kRowBlock : b1;
         for (int p = p0; p < p1; ++p) {
             const int c0 = panels.start[p], w = panels.start[p + 1] - c0, groups = w / kGroup;
-            const int tiles = (end - block + kTallest[groups] - 1) / kTallest[groups];
+            const int tallest = (widens ? kTallestWidening : kTallest)[groups];
+            const int tiles = (end - block + tallest - 1) / tallest;
             for (int t = 0, b = block; t < tiles; ++t) {
                 const int m = t + 1 < tiles ? (end - b + kRowGrain - 1) / kRowGrain / (tiles - t) * kRowGrain : end - b;
-                product_for<Walk::along>(groups, m)(values, rows, b, packed + (ptrdiff_t)c0 * depth, w, depth, false);
+                forward_product(widens, groups, m)(values, rows, b, packed + c0 * packed_depth, w, depth, false);
                 finish(Tile{values, b, m, c0, w}, p);
                 b += m;
             }
@@ -39,7 +41,7 @@ FUSEDVAE_FN void for_each_tile(const float* const* rows, const float* packed, Pa
 
 void forward(const Forward& f, int b0, int b1, int p0, int p1) {
     const auto run = [&](auto epilogue) __attribute__((always_inline)) {
-        for_each_tile(f.rows, f.weight, f.panels, f.K, b0, b1, p0, p1, epilogue);
+        for_each_tile(f.rows, f.weight, f.widens, f.panels, f.K, b0, b1, p0, p1, epilogue);
     };
     switch (f.epilogue) {
         case Epilogue::linear_act:
@@ -59,7 +61,7 @@ void forward(const Forward& f, int b0, int b1, int p0, int p1) {
 
 void dgrad(const Dgrad& g, int b0, int b1, int p0, int p1) {
     const bool act = g.epilogue == Epilogue::act_grad;
-    for_each_tile(g.rows, g.weight_t, g.panels, g.N, b0, b1, p0, p1, [&](const Tile& t, int) {
+    for_each_tile(g.rows, g.weight_t, false, g.panels, g.N, b0, b1, p0, p1, [&](const Tile& t, int) {
         if (act) return act_grad(g, t);
         reparameterize_grad(g, t);
     });

@@ -19,6 +19,9 @@
 // multiplies and adds to a float32 sum. Rows, packed weights and dY keep the shapes above with half the inner dimension
 // (an odd one is padded with a zero), so that the same loops walk both precisions. Parameters, moments, log-variances
 // and losses stay float32.
+//
+// For serving, weights alone may be words (`widens`): each half is widened to the float that it stands for as it is
+// read, which is exact, and the chain of multiply-adds stays the float32 one.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -69,6 +72,7 @@ struct Words {
 struct Forward {
     const float* const* rows;  // (B) pointers to K floats, or words
     const float* weight;       // packed (K, N)
+    int widens;                // nonzero: weight is packed words ((K + 1) / 2, N), the rows are floats
     const float* bias;         // (N padded)
     Panels panels;
     int K;  // floats, or words

@@ -68,6 +68,7 @@ OneDraw draws_on_device(const Model& model, const Rows& rows, uint64_t seed, dou
 
 fvae_losses Model::gradients(const fvae_array& x, const float* noise, int64_t samples, uint64_t seed, double beta,
                              double free_bits, fvae_precision precision, float* const* result) const {
+    check_trainable();
     const Rows rows(x, config, "x");
     if (samples < 1 || samples > 1'000'000 || (!noise && samples != 1))
         throw std::invalid_argument("samples must be between 1 and 1000000, and 1 where no noise is given; it is " +

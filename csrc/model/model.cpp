@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "names.h"
 #include "pass.h"
 
 namespace fusedvae {
@@ -14,12 +15,15 @@ const Config& checked(const Config& config) {
     config.check();
     return config;
 }
+
+// Beyond these a float32 is no number, or is nearer to 2^128 than to any bfloat16.
+constexpr float kMostFloat32 = 3.402823466e38f, kMostBfloat16 = 0x1.fefffep127f;
 }  // namespace
 
-Model::Model(const Config& c)
+Model::Model(const Config& c, fvae_precision weights)
     : config(checked(c)),
       backend(fusedvae::backend()),
-      network(config, backend),
+      network(config, backend, weights == FVAE_PRECISION_BFLOAT16),
       flat(network.floats),
       inference(config, network, flat.data()) {}
 
@@ -31,12 +35,43 @@ void Model::get(const Parameter& p, float* values) const {
 }
 
 void Model::set(const Parameter& p, const float* values) {
-    const int64_t bad = backend.find_bad(values, p.size(), -3.402823466e38f, 3.402823466e38f);
+    const bool rounds = network.bfloat16_weights && p.kind == Parameter::weight;
+    const float most = rounds ? kMostBfloat16 : kMostFloat32;
+    const int64_t bad = backend.find_bad(values, p.size(), -most, most);
     if (bad < p.size())
-        throw std::invalid_argument("parameter '" + p.name + "' holds NaN or an infinity at element " +
-                                    std::to_string(bad));
+        throw std::invalid_argument(
+            "parameter '" + p.name + "' holds " +
+            (std::isfinite(values[bad]) ? "a value too large for bfloat16" : "NaN or an infinity") + " at element " +
+            std::to_string(bad));
     const std::unique_lock lock(mutex);
     network.pack(values, p, change());
+}
+
+void Model::check_trainable() const {
+    if (network.bfloat16_weights)
+        throw std::invalid_argument(
+            "the model's weights are bfloat16, for serving; train the model that they were copied from, or a float32 "
+            "copy");
+}
+
+std::shared_ptr<Model> Model::copy(fvae_precision weights) const {
+    const std::string name = name_of(weights);  // known before it is read
+    if (weights == FVAE_PRECISION_AUTO)
+        throw std::invalid_argument("a copy's weights are float32 or bfloat16, which never is chosen for you; not " +
+                                    name);
+    auto other = std::make_shared<Model>(config, weights);
+    std::vector<float> values;
+    const std::shared_lock lock(mutex);
+    const float* const own = host();
+    for (const Parameter& p : network.parameters) {
+        values.resize(static_cast<size_t>(p.size()));
+        network.unpack(own, p, values.data());
+        other->set(p, values.data());
+    }
+    other->detector = detector;
+    other->other_metadata = other_metadata;
+    other->to(device());
+    return other;
 }
 
 void Model::init_output_bias(const fvae_array& x) {
@@ -63,17 +98,6 @@ void Model::init_output_bias(const fvae_array& x) {
     for (const Parameter& p : network.parameters)
         if (p.kind == Parameter::bias && p.part == 0 && p.layer + 1 == static_cast<int>(network.layers.size()))
             set(p, bias.data());
-}
-
-std::shared_ptr<Model> Model::copy() const {
-    auto other = std::make_shared<Model>(config);
-    const std::shared_lock lock(mutex);
-    host();
-    other->flat.copy_from(flat);
-    other->detector = detector;
-    other->other_metadata = other_metadata;
-    other->to(device());
-    return other;
 }
 
 }  // namespace fusedvae

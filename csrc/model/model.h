@@ -20,7 +20,7 @@ namespace fusedvae {
 class Pass;
 
 // The layers as inference reads them (pass.h): linear_act each, the last one with the activation of p(x|z)'s mean. Rows and
-// outputs are left open. Weights in another precision would be another list.
+// outputs are left open.
 struct Inference {
     Inference(const Config& config, const Network& network, const float* flat);
 
@@ -33,7 +33,8 @@ struct Inference {
 
 struct Model {
     Model(const Config& config, uint64_t seed);
-    explicit Model(const Config& config);  // all parameters are 0
+    // All parameters are 0. Weights in bfloat16 are for inference alone: it reads each as the float that it stands for.
+    explicit Model(const Config& config, fvae_precision weights = FVAE_PRECISION_FLOAT32);
 
     const Config config;
     const Backend& backend;
@@ -48,7 +49,12 @@ struct Model {
     void get(const Parameter& p, float* values) const;
     void set(const Parameter& p, const float* values);
     void init_output_bias(const fvae_array& x);
-    std::shared_ptr<Model> copy() const;
+    fvae_precision weights() const {
+        return network.bfloat16_weights ? FVAE_PRECISION_BFLOAT16 : FVAE_PRECISION_FLOAT32;
+    }
+    // Throws where they are not those that a training step updates.
+    void check_trainable() const;
+    std::shared_ptr<Model> copy(fvae_precision weights) const;
 
     // on_device.cpp. "cpu" or "cuda:0", where the model computes; what has no form there works on the host's copy.
     void to(const std::string& device);

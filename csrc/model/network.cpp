@@ -41,8 +41,8 @@ Layer make_layer(std::vector<std::string> names, int64_t K, int64_t N, Activatio
 
 }  // namespace
 
-Network::Network(const Config& config, const Backend& backend)
-    : D(static_cast<int>(config.encoded_width())), Z(static_cast<int>(config.latent)) {
+Network::Network(const Config& config, const Backend& backend, bool bfloat16)
+    : bfloat16_weights(bfloat16), D(static_cast<int>(config.encoded_width())), Z(static_cast<int>(config.latent)) {
     const auto activation = static_cast<Activation>(config.activation);
     int64_t width = D;
     for (size_t i = 0; i < config.hidden.size(); width = config.hidden[i++])
@@ -64,7 +64,7 @@ Network::Network(const Config& config, const Backend& backend)
     for (size_t l = 0; l < layers.size(); ++l) {
         Layer& layer = layers[l];
         layer.weight = floats;
-        floats += static_cast<size_t>(layer.K) * static_cast<size_t>(layer.padded());
+        floats += static_cast<size_t>(depth(layer)) * static_cast<size_t>(layer.padded());
         layer.bias = floats;
         floats += static_cast<size_t>(layer.padded());
         layer.weight_t = floats_t;
@@ -99,25 +99,43 @@ double Network::flops_per_row() const {
 
 namespace {
 
-// Calls move(flat element, outside element) for each value of a parameter.
-template <class Flat, class Outside, class Move>
-void for_each_value(const Network& net, Flat* flat, const Parameter& p, Outside* values, Move move) {
+// Nearest bfloat16, ties to even, subnormals to zero: what the vector conversion gives.
+uint32_t to_bfloat16(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7F800000u) == 0) return (bits >> 16) & 0x8000u;
+    return (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+}
+float join(float low, float high) {
+    const uint32_t bits = to_bfloat16(low) | (to_bfloat16(high) << 16);
+    float word;
+    std::memcpy(&word, &bits, sizeof word);
+    return word;
+}
+
+// Calls move(place in the flat buffer, outside element) for each value of a parameter; move_bfloat16 where the place is
+// counted in halves of words.
+template <class Outside, class Move, class MoveBfloat16>
+void for_each_value(const Network& net, const Parameter& p, Outside* values, Move move, MoveBfloat16 move_bfloat16) {
     const Layer& layer = net.layers[static_cast<size_t>(p.layer)];
-    const int step = layer.pairs() ? 2 : 1;
+    const size_t step = layer.pairs() ? 2 : 1, part = static_cast<size_t>(p.part);
     if (p.kind != Parameter::weight) {
-        Flat* base = flat + (p.kind == Parameter::bias ? layer.bias : net.log_variance);
-        for (int64_t o = 0; o < p.rows; ++o) move(base[step * o + p.part], values[o]);
+        const size_t base = (p.kind == Parameter::bias ? layer.bias : net.log_variance) + part;
+        for (size_t o = 0; o < static_cast<size_t>(p.rows); ++o) move(base + step * o, values[o]);
         return;
     }
-    for (int panel = 0; panel < layer.count(); ++panel) {
-        const int start = layer.starts[static_cast<size_t>(panel)];
-        const int end = std::min(layer.starts[static_cast<size_t>(panel) + 1], layer.N);
-        const ptrdiff_t w = layer.starts[static_cast<size_t>(panel) + 1] - start;
-        Flat* base = flat + layer.weight + static_cast<size_t>(start) * static_cast<size_t>(layer.K);
-        for (int n = start; n < end; ++n) {
-            if (n % step != p.part) continue;
-            Outside* row = values + static_cast<int64_t>(n / step) * layer.K;
-            for (int k = 0; k < layer.K; ++k) move(base[k * w + (n - start)], row[k]);
+    const auto K = static_cast<size_t>(layer.K), depth = static_cast<size_t>(net.depth(layer));
+    for (size_t panel = 0; panel + 1 < layer.starts.size(); ++panel) {
+        const auto start = static_cast<size_t>(layer.starts[panel]),
+                   next = static_cast<size_t>(layer.starts[panel + 1]);
+        const size_t w = next - start, base = layer.weight + start * depth;
+        for (size_t n = start; n < std::min(next, static_cast<size_t>(layer.N)); ++n) {
+            if (n % step != part) continue;
+            Outside* row = values + n / step * K;
+            if (net.bfloat16_weights)
+                for (size_t k = 0; k < K; ++k) move_bfloat16(2 * (base + k / 2 * w + (n - start)) + k % 2, row[k]);
+            else
+                for (size_t k = 0; k < K; ++k) move(base + k * w + (n - start), row[k]);
         }
     }
 }
@@ -125,11 +143,23 @@ void for_each_value(const Network& net, Flat* flat, const Parameter& p, Outside*
 }  // namespace
 
 void Network::unpack(const float* flat, const Parameter& p, float* values) const {
-    for_each_value(*this, flat, p, values, [](const float& inside, float& outside) { outside = inside; });
+    for_each_value(
+        *this, p, values, [flat](size_t at, float& outside) { outside = flat[at]; },
+        [flat](size_t at, float& outside) {
+            uint16_t half;
+            std::memcpy(&half, reinterpret_cast<const unsigned char*>(flat) + at * sizeof half, sizeof half);
+            const uint32_t bits = uint32_t{half} << 16;
+            std::memcpy(&outside, &bits, sizeof bits);
+        });
 }
 
 void Network::pack(const float* values, const Parameter& p, float* flat) const {
-    for_each_value(*this, flat, p, values, [](float& inside, const float& outside) { inside = outside; });
+    for_each_value(
+        *this, p, values, [flat](size_t at, const float& outside) { flat[at] = outside; },
+        [flat](size_t at, const float& outside) {
+            const auto half = static_cast<uint16_t>(to_bfloat16(outside));
+            std::memcpy(reinterpret_cast<unsigned char*>(flat) + at * sizeof half, &half, sizeof half);
+        });
 }
 
 void Network::transpose(const float* flat, float* transposed) const {
@@ -150,24 +180,6 @@ void Network::transpose(const float* flat, float* transposed) const {
         }
     }
 }
-
-namespace {
-
-// Nearest bfloat16, ties to even, subnormals to zero: what the vector conversion gives.
-uint32_t to_bfloat16(float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    if ((bits & 0x7F800000u) == 0) return (bits >> 16) & 0x8000u;
-    return (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-}
-float join(float low, float high) {
-    const uint32_t bits = to_bfloat16(low) | (to_bfloat16(high) << 16);
-    float word;
-    std::memcpy(&word, &bits, sizeof word);
-    return word;
-}
-
-}  // namespace
 
 void Network::make_words(const float* flat, float* all_words, float* all_words_t) const {
     for (size_t l = 0; l < layers.size(); ++l) {

@@ -50,8 +50,10 @@ struct Parameter {
 };
 
 struct Network {
-    explicit Network(const Config& config, const Backend& backend);
+    // bfloat16_weights: the flat buffer holds the weights as words, for serving; all else in it stays float32.
+    Network(const Config& config, const Backend& backend, bool bfloat16_weights = false);
 
+    const bool bfloat16_weights;
     int D, Z;
     std::vector<Layer> layers;
     int head;               // its index
@@ -66,6 +68,9 @@ struct Network {
     const Layer& output() const { return layers.back(); }
     // Multiply-adds of one row through all layers, times two.
     double flops_per_row() const;
+
+    // Rows of a layer's packed weights in the flat buffer: floats, or words.
+    int depth(const Layer& layer) const { return bfloat16_weights ? words_of(layer.K) : layer.K; }
 
     // Between a parameter and the flat buffer (or gradients and moments, which have the same order).
     void unpack(const float* flat, const Parameter& p, float* values) const;

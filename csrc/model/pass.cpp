@@ -9,9 +9,10 @@ namespace {
 
 constexpr size_t kLine = 64;
 
-Forward layer_job(const Layer& layer, const float* flat) {
+Forward layer_job(const Network& network, const Layer& layer, const float* flat) {
     Forward f{};
     f.weight = flat + layer.weight;
+    f.widens = network.bfloat16_weights;
     f.bias = flat + layer.bias;
     f.panels = layer.panels();
     f.K = layer.K;
@@ -36,7 +37,7 @@ struct Layout {
 
 Inference::Inference(const Config& config, const Network& network, const float* flat) {
     for (const Layer& layer : network.layers) {
-        Forward f = layer_job(layer, flat);
+        Forward f = layer_job(network, layer, flat);
         f.epilogue = Epilogue::linear_act;
         f.activation = layer.activation;
         f.stored = layer.padded();
@@ -53,7 +54,7 @@ Inference::Inference(const Config& config, const Network& network, const float* 
     parameters.activation = Activation::identity;
     if (config.likelihood == FVAE_BERNOULLI) output.activation = Activation::sigmoid;
 
-    scoring = layer_job(network.output(), flat);
+    scoring = layer_job(network, network.output(), flat);
     scoring.epilogue = network.likelihood;
     scoring.scale = 1.0f;
     scoring.fixed_variance = static_cast<float>(config.fixed_variance);

@@ -11,6 +11,11 @@ namespace fusedvae {
 
 namespace {
 
+std::shared_ptr<Model> trainable(std::shared_ptr<Model> model) {
+    model->check_trainable();
+    return model;
+}
+
 fvae_trainer_options checked(fvae_trainer_options options, const Model& model) {
     check(options);
     options.precision = available(options.precision, model.place() != nullptr);
@@ -31,7 +36,9 @@ Trainer::Busy::Busy(std::atomic<bool>& flag) : flag_(flag) {
 }
 
 Trainer::Trainer(std::shared_ptr<Model> model, const fvae_trainer_options& options)
-    : model_(std::move(model)), options_(checked(options, *model_)), moments_(model_->network, options) {}
+    : model_(trainable(std::move(model))),
+      options_(checked(options, *model_)),
+      moments_(model_->network, options) {}
 
 // The steps where the model is now; the caller holds the trainer. Where it has moved, the moments follow it.
 Steps& Trainer::follow_model() {

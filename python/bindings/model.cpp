@@ -308,7 +308,14 @@ void bind_model(py::module_& m) {
                 return BoundModel(Model::load(path));
             },
             py::arg("path"))
-        .def("copy", [](const BoundModel& self) { return BoundModel(self.model.copy()); })
+        .def(
+            "copy",
+            [](const BoundModel& self, int weights) {
+                const py::gil_scoped_release released;
+                return BoundModel(self.model.copy(static_cast<fvae_precision>(weights)));
+            },
+            py::arg("weights"))
+        .def("weights", [](const BoundModel& self) { return static_cast<int>(self.model.weights()); })
         .def("to", &to, py::arg("device"))
         .def("device", [](const BoundModel& self) { return self.model.device(); })
         .def("config", [](const BoundModel& self) { return self.model.config(); })

@@ -40,6 +40,10 @@ TEST(null_is_an_error) {
         fvae_model_create(nullptr, 0, &new_model),
         fvae_model_create(&config, 0, nullptr),
         fvae_model_create(&no_shape, 0, &new_model),
+        fvae_model_copy(nullptr, FVAE_PRECISION_FLOAT32, &new_model),
+        fvae_model_copy(model.get(), FVAE_PRECISION_FLOAT32, nullptr),
+        fvae_model_weights(nullptr, nullptr),
+        fvae_model_weights(model.get(), nullptr),
         fvae_model_config(nullptr, nullptr),
         fvae_model_config(model.get(), nullptr),
         fvae_model_parameter_info(nullptr, 0, nullptr, nullptr, nullptr),
@@ -203,7 +207,7 @@ TEST(a_copy_shares_nothing_with_its_model) {
     const fvae_detector detector = fvae_detector_default();
     ok(fvae_model_set_detector(model.get(), &detector));
     fvae_model* made = nullptr;
-    ok(fvae_model_copy(model.get(), &made));
+    ok(fvae_model_copy(model.get(), FVAE_PRECISION_FLOAT32, &made));
     const ModelHandle copy(made, fvae_model_free);
     CHECK(parameters(copy.get()) == parameters(model.get()));
     CHECK_EQUAL(fvae_model_has_detector(copy.get()), 1);
@@ -211,8 +215,8 @@ TEST(a_copy_shares_nothing_with_its_model) {
     changed[0][0] += 1.0f;
     set_parameters(copy.get(), changed);
     CHECK(parameters(copy.get()) != parameters(model.get()));
-    CHECK_FAILS(fvae_model_copy(nullptr, &made), FVAE_INVALID_ARGUMENT, "model is NULL");
-    CHECK_FAILS(fvae_model_copy(model.get(), nullptr), FVAE_INVALID_ARGUMENT, "copy is NULL");
+    CHECK_FAILS(fvae_model_copy(nullptr, FVAE_PRECISION_FLOAT32, &made), FVAE_INVALID_ARGUMENT, "model is NULL");
+    CHECK_FAILS(fvae_model_copy(model.get(), FVAE_PRECISION_FLOAT32, nullptr), FVAE_INVALID_ARGUMENT, "copy is NULL");
 }
 
 TEST(a_decoder_without_hidden_layers_is_told_as_such) {
@@ -249,4 +253,39 @@ TEST(gradients_refuse_what_has_none) {
     CHECK_FAILS(
         fvae_model_gradients(model.get(), &x, nullptr, 1, 0, 1.0, 0.0, FVAE_PRECISION_FLOAT32, &losses, nullptr),
         FVAE_NON_FINITE, "no gradient");
+}
+
+TEST(copies_hold_float32_or_bfloat16) {
+    const ModelHandle model = make_model();
+    fvae_model* made = nullptr;
+    fvae_precision none;
+    write_code(none, 77);
+    CHECK_FAILS(fvae_model_copy(model.get(), none, &made), FVAE_INVALID_ARGUMENT, "it is the number 77");
+    CHECK_FAILS(fvae_model_copy(model.get(), FVAE_PRECISION_AUTO, &made), FVAE_INVALID_ARGUMENT, "float32 or bfloat16");
+    CHECK(made == nullptr);
+}
+
+TEST(bfloat16_weights_are_not_trained) {
+    ModelHandle model = make_model();
+    fvae_model* made = nullptr;
+    ok(fvae_model_copy(model.get(), FVAE_PRECISION_BFLOAT16, &made));
+    const ModelHandle held(made, fvae_model_free);
+    const fvae_trainer_options options = fvae_trainer_options_default();
+    fvae_trainer* trainer = nullptr;
+    CHECK_FAILS(fvae_trainer_create(held.get(), &options, &trainer), FVAE_INVALID_ARGUMENT, "float32 copy");
+    CHECK(trainer == nullptr);
+    const fvae_array x = rows();
+    fvae_losses losses;
+    CHECK_FAILS(fvae_model_gradients(held.get(), &x, nullptr, 1, 0, 1.0, 0.0, FVAE_PRECISION_FLOAT32, &losses, nullptr),
+                FVAE_INVALID_ARGUMENT, "float32 copy");
+
+    std::vector<std::vector<float>> values = parameters(held.get());
+    values[0][5] = 0x1.ffp127f;
+    CHECK_FAILS(fvae_model_set_parameter(held.get(), 0, values[0].data()), FVAE_INVALID_ARGUMENT,
+                "too large for bfloat16");
+    ok(fvae_model_set_parameter(model.get(), 0, values[0].data()));
+    made = nullptr;
+    CHECK_FAILS(fvae_model_copy(model.get(), FVAE_PRECISION_BFLOAT16, &made), FVAE_INVALID_ARGUMENT,
+                "'encoder.0.weight'");
+    CHECK(made == nullptr);
 }

@@ -113,13 +113,6 @@ class Caller {
 
     // ---- calls
 
-    void copy() {
-        if (models_.empty()) return;
-        fvae_model* made = nullptr;
-        const fvae_status status = fvae_model_copy(rarely() ? nullptr : model().get(), rarely() ? nullptr : &made);
-        count("copy", status);
-        if (made) models_[below(models_.size())].reset(made);
-    }
     void create() {
         fvae_config config = fvae_config_default();
         const int64_t shape[2] = {number(4), number(6)}, hidden[2] = {number(20), number(20)};
@@ -298,6 +291,17 @@ class Caller {
         count("load", status);
         if (status == FVAE_OK && !models_.empty()) return model().reset(made);
         fvae_model_free(made);
+    }
+    void copy() {
+        if (models_.empty()) return;
+        fvae_model* made = nullptr;
+        const fvae_status status =
+            fvae_model_copy(rarely() ? nullptr : model().get(), code<fvae_precision>(2), rarely() ? nullptr : &made);
+        count("copy", status);
+        if (status != FVAE_OK) return;
+        fvae_precision weights;
+        count("weights", fvae_model_weights(made, rarely() ? nullptr : &weights));
+        model().reset(made);
     }
     void resume() {
         fvae_trainer* made = nullptr;

@@ -50,6 +50,14 @@ fusedvae::Model make_model(const Net& net) {
     return fusedvae::Model(config, 5);
 }
 
+// The net with its weights in float32, and in bfloat16.
+std::vector<fusedvae::Model> served_models(const Net& net) {
+    std::vector<fusedvae::Model> both;
+    both.push_back(make_model(net));
+    both.push_back(both[0].copy(FVAE_PRECISION_BFLOAT16));
+    return both;
+}
+
 size_t z(int64_t i) { return static_cast<size_t>(i); }
 
 std::vector<float> values(int64_t n) {  // in [0, 1]
@@ -85,45 +93,85 @@ class Guarded {
 
 TEST(bits_are_those_of_the_ordinary_calls) {
     for (const Net& net : nets()) {
-        const fusedvae::Model model = make_model(net);
-        const std::vector<float> x = values(300 * net.D), codes = values(300 * net.Z);
-        for (const int64_t n : {1, 2, 3, 7, 8, 9, 31, 127, 128, 129, 300}) {
-            std::vector<float> mu(z(n * net.Z)), logvar(mu), decoded(z(n * net.D)), mean(decoded);
-            model.encode(fusedvae::rows(x.data(), n, net.D), mu.data(), logvar.data());
-            model.decode(codes.data(), n, decoded.data());
-            model.reconstruct(fusedvae::rows(x.data(), n, net.D), mean.data());
+        for (const fusedvae::Model& model : served_models(net)) {
+            const std::vector<float> x = values(300 * net.D), codes = values(300 * net.Z);
+            for (const int64_t n : {1, 2, 3, 7, 8, 9, 31, 127, 128, 129, 300}) {
+                std::vector<float> mu(z(n * net.Z)), logvar(mu), decoded(z(n * net.D)), mean(decoded);
+                model.encode(fusedvae::rows(x.data(), n, net.D), mu.data(), logvar.data());
+                model.decode(codes.data(), n, decoded.data());
+                model.reconstruct(fusedvae::rows(x.data(), n, net.D), mean.data());
 
-            Guarded w(model, n);
-            std::vector<float> mu2(mu.size()), logvar2(mu.size()), decoded2(mean.size()), mean2(mean.size());
-            fusedvae::check(fvae_model_encode_into(model.get(), x.data(), n, mu2.data(), nullptr, w.data(), w.size()));
-            CHECK(mu2 == mu);
-            fusedvae::check(
-                fvae_model_encode_into(model.get(), x.data(), n, mu2.data(), logvar2.data(), w.data(), w.size()));
-            CHECK(logvar2 == logvar);
-            fusedvae::check(fvae_model_decode_into(model.get(), codes.data(), n, decoded2.data(), w.data(), w.size()));
-            CHECK(decoded2 == decoded);
-            fusedvae::check(fvae_model_reconstruct_into(model.get(), x.data(), n, mean2.data(), w.data(), w.size()));
-            CHECK(mean2 == mean);
-            CHECK(w.intact());
+                Guarded w(model, n);
+                std::vector<float> mu2(mu.size()), logvar2(mu.size()), decoded2(mean.size()), mean2(mean.size());
+                fusedvae::check(
+                    fvae_model_encode_into(model.get(), x.data(), n, mu2.data(), nullptr, w.data(), w.size()));
+                CHECK(mu2 == mu);
+                fusedvae::check(
+                    fvae_model_encode_into(model.get(), x.data(), n, mu2.data(), logvar2.data(), w.data(), w.size()));
+                CHECK(logvar2 == logvar);
+                fusedvae::check(
+                    fvae_model_decode_into(model.get(), codes.data(), n, decoded2.data(), w.data(), w.size()));
+                CHECK(decoded2 == decoded);
+                fusedvae::check(
+                    fvae_model_reconstruct_into(model.get(), x.data(), n, mean2.data(), w.data(), w.size()));
+                CHECK(mean2 == mean);
+                CHECK(w.intact());
 
-            std::vector<float> in_place(x.begin(), x.begin() + static_cast<ptrdiff_t>(n * net.D));
-            fusedvae::check(
-                fvae_model_reconstruct_into(model.get(), in_place.data(), n, in_place.data(), w.data(), w.size()));
-            CHECK(in_place == mean);
+                std::vector<float> in_place(x.begin(), x.begin() + static_cast<ptrdiff_t>(n * net.D));
+                fusedvae::check(
+                    fvae_model_reconstruct_into(model.get(), in_place.data(), n, in_place.data(), w.data(), w.size()));
+                CHECK(in_place == mean);
+            }
         }
     }
 }
 
 TEST(a_row_has_its_bits_in_any_company) {
     for (const Net& net : nets()) {
-        const fusedvae::Model model = make_model(net);
-        const std::vector<float> x = values(20 * net.D);
-        std::vector<float> all(z(20 * net.D)), one(z(net.D));
-        const fusedvae::Workspace workspace = model.workspace(20);
-        model.reconstruct_into(x.data(), 20, all.data(), workspace);
-        for (int64_t r = 0; r < 20; ++r) {
-            model.reconstruct_into(x.data() + r * net.D, 1, one.data(), workspace);
-            CHECK(std::memcmp(one.data(), all.data() + r * net.D, z(net.D) * sizeof(float)) == 0);
+        for (const fusedvae::Model& model : served_models(net)) {
+            const std::vector<float> x = values(20 * net.D);
+            std::vector<float> all(z(20 * net.D)), one(z(net.D));
+            const fusedvae::Workspace workspace = model.workspace(20);
+            model.reconstruct_into(x.data(), 20, all.data(), workspace);
+            for (int64_t r = 0; r < 20; ++r) {
+                model.reconstruct_into(x.data() + r * net.D, 1, one.data(), workspace);
+                CHECK(std::memcmp(one.data(), all.data() + r * net.D, z(net.D) * sizeof(float)) == 0);
+            }
+        }
+    }
+}
+
+// What is made of layers is the same function of the weights, whatever holds them: each call, at a few rows and at many.
+TEST(bfloat16_weights_give_the_bits_of_a_rounded_model) {
+    for (const Net& net : nets()) {
+        const fusedvae::Model held = make_model(net).copy(FVAE_PRECISION_BFLOAT16);
+        const fusedvae::Model rounded = held.copy(FVAE_PRECISION_FLOAT32);
+        CHECK_EQUAL(held.weights(), FVAE_PRECISION_BFLOAT16);
+        CHECK_EQUAL(held.copy().weights(), FVAE_PRECISION_BFLOAT16);
+        CHECK_EQUAL(rounded.weights(), FVAE_PRECISION_FLOAT32);
+        const std::vector<float> x = values(150 * net.D), codes = values(150 * net.Z);
+        for (const int64_t n : {1, 2, 150}) {
+            const fvae_array rows = fusedvae::rows(x.data(), n, net.D);
+            std::vector<float> floats[2];
+            std::vector<double> doubles[2];
+            for (const bool second : {false, true}) {
+                const fusedvae::Model& model = second ? held : rounded;
+                std::vector<float>& f = floats[second];
+                std::vector<double>& d = doubles[second];
+                f.resize(z(n * (2 * net.Z + 2 * net.D)));
+                model.encode(rows, f.data(), f.data() + n * net.Z);
+                model.decode(codes.data(), n, f.data() + 2 * n * net.Z);
+                model.reconstruct(rows, f.data() + n * (2 * net.Z + net.D));
+                d.resize(z(n * (3 + net.D)));
+                fvae_detector detector = fvae_detector_default();
+                detector.score = FVAE_SCORE_RECONSTRUCTION;
+                model.elbo(rows, 3, 7, d.data());
+                model.log_likelihood(rows, 5, 7, d.data() + n);
+                model.score(rows, &detector, d.data() + 2 * n);
+                model.contributions(rows, d.data() + 3 * n);
+            }
+            CHECK(std::memcmp(floats[0].data(), floats[1].data(), floats[0].size() * sizeof(float)) == 0);
+            CHECK(std::memcmp(doubles[0].data(), doubles[1].data(), doubles[0].size() * sizeof(double)) == 0);
         }
     }
 }
@@ -137,20 +185,21 @@ TEST(workspaces_stop_growing) {
 #if FUSEDVAE_COUNTS_ALLOCATIONS
 TEST(nothing_is_allocated) {
     for (const Net& net : nets()) {
-        const fusedvae::Model model = make_model(net);
-        const std::vector<float> x = values(200 * net.D), codes = values(200 * net.Z);
-        std::vector<float> mu(z(200 * net.Z)), logvar(mu), mean(z(200 * net.D));
-        const fusedvae::Workspace workspace = model.workspace(200);
-        const long before_ordinary = allocations;
-        model.encode(fusedvae::rows(x.data(), 200, net.D), mu.data(), logvar.data());
-        CHECK(allocations > before_ordinary);  // the counter counts
-        const long before = allocations;
-        for (const int64_t n : {1, 5, 200}) {
-            model.encode_into(x.data(), n, mu.data(), logvar.data(), workspace);
-            model.decode_into(codes.data(), n, mean.data(), workspace);
-            model.reconstruct_into(x.data(), n, mean.data(), workspace);
+        for (const fusedvae::Model& model : served_models(net)) {
+            const std::vector<float> x = values(200 * net.D), codes = values(200 * net.Z);
+            std::vector<float> mu(z(200 * net.Z)), logvar(mu), mean(z(200 * net.D));
+            const fusedvae::Workspace workspace = model.workspace(200);
+            const long before_ordinary = allocations;
+            model.encode(fusedvae::rows(x.data(), 200, net.D), mu.data(), logvar.data());
+            CHECK(allocations > before_ordinary);  // the counter counts
+            const long before = allocations;
+            for (const int64_t n : {1, 5, 200}) {
+                model.encode_into(x.data(), n, mu.data(), logvar.data(), workspace);
+                model.decode_into(codes.data(), n, mean.data(), workspace);
+                model.reconstruct_into(x.data(), n, mean.data(), workspace);
+            }
+            CHECK_EQUAL(allocations.load(), before);
         }
-        CHECK_EQUAL(allocations.load(), before);
     }
 }
 #endif

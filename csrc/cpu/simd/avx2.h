@@ -112,6 +112,11 @@ FUSEDVAE_FN M bit_set(U a, uint32_t bit) {
     return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(a.v, b), b))};
 }
 
+FUSEDVAE_FN V low_half(V words) { return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(words.v), 16))}; }
+FUSEDVAE_FN V high_half(V words) {
+    return {_mm256_and_ps(words.v, _mm256_castsi256_ps(_mm256_set1_epi32((int)0xFFFF0000u)))};
+}
+
 FUSEDVAE_FN V load_half(const uint16_t* p) { return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p))}; }
 FUSEDVAE_FN V load_u8(const uint8_t* p) {
     return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)))};

@@ -100,6 +100,12 @@ FUSEDVAE_FN void mul_wide(U a, uint32_t b, U* high, U* low) {
 FUSEDVAE_FN V to_float(U a) { return {_mm512_cvtepi32_ps(a.v)}; }
 FUSEDVAE_FN M bit_set(U a, uint32_t bit) { return {_mm512_test_epi32_mask(a.v, _mm512_set1_epi32((int)bit))}; }
 
+FUSEDVAE_FN V low_half(V words) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(words.v), 16))}; }
+FUSEDVAE_FN V high_half(V words) {
+    const __m512i high = _mm512_set1_epi32((int)0xFFFF0000u);
+    return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(words.v), high))};
+}
+
 FUSEDVAE_FN V load_half(const uint16_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p))}; }
 FUSEDVAE_FN V load_u8(const uint8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)))};

@@ -24,11 +24,6 @@ FUSEDVAE_FN V join(V low, V high) {
     const __m512i l = _mm512_cvtepu16_epi32(to_bf16(low)), h = _mm512_cvtepu16_epi32(to_bf16(high));
     return {_mm512_castsi512_ps(_mm512_or_si512(l, _mm512_slli_epi32(h, 16)))};
 }
-FUSEDVAE_FN V low_half(V words) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(words.v), 16))}; }
-FUSEDVAE_FN V high_half(V words) {
-    const __m512i high = _mm512_set1_epi32((int)0xFFFF0000u);
-    return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(words.v), high))};
-}
 // kLanes values from words of neighbours.
 FUSEDVAE_FN V load_neighbours(const float* words) {
     const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)words));

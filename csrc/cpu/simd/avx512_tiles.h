@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kWidest = 3;                           // panels of up to this many kGroup columns
 constexpr int kTallest[kWidest + 1] = {0, 8, 8, 8};  // rows of a tile, by the panel's groups
+constexpr const int* kTallestWidening = kTallest;
 
 }  // namespace
 }  // namespace fusedvae

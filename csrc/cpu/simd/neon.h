@@ -103,6 +103,11 @@ FUSEDVAE_FN void mul_wide(U a, uint32_t b, U* high, U* low) {
 FUSEDVAE_FN V to_float(U a) { return {vcvtq_f32_s32(vreinterpretq_s32_u32(a.v))}; }
 FUSEDVAE_FN M bit_set(U a, uint32_t bit) { return {vtstq_u32(a.v, vdupq_n_u32(bit))}; }
 
+FUSEDVAE_FN V low_half(V words) { return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(words.v), 16))}; }
+FUSEDVAE_FN V high_half(V words) {
+    return {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(words.v), vdupq_n_u32(0xFFFF0000u)))};
+}
+
 FUSEDVAE_FN V load_half(const uint16_t* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))}; }
 FUSEDVAE_FN V load_u8(const uint8_t* p) {
     const uint32_t lanes[4] = {p[0], p[1], p[2], p[3]};

@@ -106,6 +106,18 @@ FUSEDVAE_FN V load_half(const uint16_t* p) {  // IEEE binary16
 FUSEDVAE_FN V load_u8(const uint8_t* p) { return {(float)*p}; }
 FUSEDVAE_FN V load_double(const double* p) { return {(float)*p}; }
 
+// Words of two bfloat16: the first and the second one of each, as floats. Exact.
+FUSEDVAE_FN V low_half(V words) {
+    uint32_t bits;
+    memcpy(&bits, &words.v, 4);
+    return {from_bits(bits << 16)};
+}
+FUSEDVAE_FN V high_half(V words) {
+    uint32_t bits;
+    memcpy(&bits, &words.v, 4);
+    return {from_bits(bits & 0xFFFF0000u)};
+}
+
 // 8 x 8 floats transposed: (8, source_ld) -> (8, out_ld).
 FUSEDVAE_FN void transpose8(float* out, ptrdiff_t out_ld, const float* source, ptrdiff_t source_ld) {
     for (int c = 0; c < 8; ++c)

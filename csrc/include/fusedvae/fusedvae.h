@@ -200,10 +200,16 @@ FVAE_API fvae_config fvae_config_default(void);
 typedef struct fvae_model fvae_model;
 
 FVAE_API fvae_status fvae_model_create(const fvae_config* config, uint64_t seed, fvae_model** model);
-/* A second model that shares nothing with the first: parameters, detector, and what its file held that this version does
- * not know. */
-FVAE_API fvae_status fvae_model_copy(const fvae_model* model, fvae_model** copy);
 FVAE_API void fvae_model_free(fvae_model* model);
+/* A second model that shares nothing with the first: parameters, detector, and what its file held that this version does
+ * not know, in the same place. weights: what the copy holds its weights in, FLOAT32 or BFLOAT16, whatever the model's are;
+ * all else stays float32. BFLOAT16 is for serving: each weight is the nearest bfloat16 (ties to even, at most 1/256 of it
+ * away; zero below 2^-126), half the bytes to read, so that calls with few rows are faster. Every function that reads the
+ * copy computes in float32 with those values, on any processor: its bits are those of a float32 model with the rounded
+ * weights. A weight too large for bfloat16 is an error. Such a copy is not trained; in a file it is float32. */
+FVAE_API fvae_status fvae_model_copy(const fvae_model* model, fvae_precision weights, fvae_model** copy);
+/* What its weights are held in: FVAE_PRECISION_FLOAT32 but for a copy of the other kind. */
+FVAE_API fvae_status fvae_model_weights(const fvae_model* model, fvae_precision* weights);
 /* Where it computes from now on. Its parameters move there when they are first needed; its trainers follow with their
  * moments. A model on a GPU does everything there but contributions and the *_into calls, which read the host's copy of
  * the parameters: that is brought up to date when it is read, as for files and fvae_model_get_parameter. Changes the

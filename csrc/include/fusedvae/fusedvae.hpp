@@ -312,11 +312,18 @@ class Model {
     void release_to(void* stream) const { check(fvae_model_release_to(get(), stream)); }
     void synchronize() const { check(fvae_model_synchronize(get())); }
 
-    // A second model that shares nothing with this one.
-    Model copy() const {
-        fvae_model* copy = nullptr;
-        check(fvae_model_copy(get(), &copy));
-        return Model(copy);
+    // What the weights are held in; see fvae_model_copy.
+    fvae_precision weights() const {
+        fvae_precision held = FVAE_PRECISION_FLOAT32;
+        check(fvae_model_weights(get(), &held));
+        return held;
+    }
+    // A second model that shares nothing with this one; its weights are held in float32, or for serving in bfloat16.
+    Model copy() const { return copy(weights()); }
+    Model copy(fvae_precision weights) const {
+        fvae_model* other = nullptr;
+        check(fvae_model_copy(get(), weights, &other));
+        return Model(other);
     }
 
     // encoded (n, config().encoded_width()): the rows as the network reads them.
