@@ -36,9 +36,7 @@ Trainer::Busy::Busy(std::atomic<bool>& flag) : flag_(flag) {
 }
 
 Trainer::Trainer(std::shared_ptr<Model> model, const fvae_trainer_options& options)
-    : model_(trainable(std::move(model))),
-      options_(checked(options, *model_)),
-      moments_(model_->network, options) {}
+    : model_(trainable(std::move(model))), options_(checked(options, *model_)), moments_(model_->network, options) {}
 
 // The steps where the model is now; the caller holds the trainer. Where it has moved, the moments follow it.
 Steps& Trainer::follow_model() {

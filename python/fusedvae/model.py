@@ -447,8 +447,8 @@ class Model:
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu", weights: str = "float32") -> Model:
-    """The model that `Model.save` or `Trainer.save` wrote, on `device`: see `Model.to`; weights: "bfloat16" for serving,
-    see `Model.copy`.
+    """The model that `Model.save` or `Trainer.save` wrote, on `device`: see `Model.to`; weights: "bfloat16" for
+    serving, see `Model.copy`.
 
     FileNotFoundError, PermissionError or OSError where the system refuses; BadFileError (a ValueError) for a truncated,
     corrupted or foreign file.

@@ -99,7 +99,7 @@ def test_what_is_refused(make_model, x, tmp_path):
     fv.Trainer(served.copy(weights="float32")).fit(x, epochs=1)
 
     model.save(tmp_path / "m.safetensors")
-    for ask in (model.copy, lambda weights: fv.load(tmp_path / "m.safetensors", weights)):
+    for ask in (model.copy, lambda weights: fv.load(tmp_path / "m.safetensors", weights=weights)):
         with pytest.raises(ValueError, match="unknown weights 'auto'; known are"):
             ask("auto")
         with pytest.raises(TypeError, match="weights must be one of 'float32', 'bfloat16', not 16"):

@@ -306,7 +306,7 @@ def test_devices(make_model):
     model = make_model()
     assert model.device == "cpu"
     assert model.to("cpu") is model
-    assert fv.load.__defaults__ == ("cpu",)
+    assert fv.load.__defaults__ == ("cpu", "float32")
     for wrong in ("gpu", "cuda:", "cuda:-1", "cuda:1x", "CPU", "cuda:99999"):
         with pytest.raises(ValueError, match='device must be "cpu", "cuda"'):
             model.to(wrong)
