@@ -50,6 +50,24 @@ def test_batches_and_integers_are_rows_too(x):
     assert same(mine, alone)
 
 
+def test_a_tables_columns_are_found_by_name(x):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(x[:, :2], columns=["a", "b"])
+
+    def one(*names):
+        columns = [fv.Column(name, shift=0.5) for name in names]
+        return fv.Trainer(fv.Model(fv.Config(input_shape=2, latent=1, likelihood="gaussian", columns=columns), seed=1))
+
+    [mine] = fv.train_ensemble([one("a", "b")], table[["b", "a"]], epochs=2, validation_data=table[["b", "a"]])
+    alone = one("a", "b")
+    alone.fit(table, epochs=2, validation_data=table)
+    assert same(mine, alone)
+    with pytest.raises(ValueError, match=r"trainers\[1\]'s model has other names or categories of columns"):
+        fv.train_ensemble([one("a", "b"), one("b", "a")], table, epochs=1)
+    with pytest.raises(ValueError, match="yet now missing:\n- a"):
+        fv.train_ensemble([one("a", "b")], table.rename(columns={"a": "c"}), epochs=1)
+
+
 def test_a_call_goes_on_where_the_last_one_ended(x):
     together = trainers(3)
     fv.train_ensemble(together, x, epochs=2)
