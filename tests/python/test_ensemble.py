@@ -4,6 +4,7 @@
 import _thread
 import io
 import threading
+import time
 
 import fusedvae as fv
 import numpy as np
@@ -203,6 +204,26 @@ def test_lines_say_how_far_all_are(x):
     bar._last_line = -1e9
     bar.on_epoch_end(two, Progress(1))
     assert file.getvalue() == "0 of 2 models done  loss 7.50\n1 of 2 models done  loss 7.50\n"
+
+
+def test_trainings_that_begin_at_once_share_one_bar(monkeypatch):
+    opened = []
+
+    def slow(*arguments):
+        opened.append(arguments)
+        time.sleep(0.05)  # long enough for the other thread to begin meanwhile
+
+    class Progress:
+        epoch, epochs = 0, 3
+
+    monkeypatch.setattr("fusedvae.progress._open", slow)
+    bar = EnsembleBar(2, io.StringIO())
+    both = [threading.Thread(target=bar.on_train_begin, args=(object(), Progress)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert len(opened) == 1
 
 
 def test_a_bar_is_drawn_and_closed(x, monkeypatch):
