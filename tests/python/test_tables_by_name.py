@@ -67,6 +67,7 @@ def test_columns_are_found_by_name_and_words_are_categories(way, model):
         (TABLE.rename(columns={"a": "c"}), r"unseen at fit time:\n- c\nFeature names seen .* missing:\n- a"),
         (TABLE.drop(columns="a"), r"yet now missing:\n- a$"),
         (TABLE.assign(id=1), r"match those that were passed during fit\.\nFeature names unseen at fit time:\n- id$"),
+        (pandas.concat([TABLE, TABLE[["a"]]], axis=1), r"passed during fit\.\nFeature names that occur twice:\n- a$"),
         (TABLE.assign(pet="cow"), "Found unknown categories"),
     ):
         with pytest.raises(ValueError, match=words):
