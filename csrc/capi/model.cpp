@@ -89,6 +89,7 @@ fvae_status fvae_model_copy(const fvae_model* model, fvae_precision weights, fva
     return guarded([&] {
         require(model, "model");
         require(copy, "copy");
+        name_of(weights);  // known before it is read
         *copy = new fvae_model{model->model->copy(weights)};
     });
 }

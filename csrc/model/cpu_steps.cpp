@@ -16,8 +16,7 @@ class CpuSteps : public Steps {
           options_(options),
           moments_(moments),
           backend_(backend_in(options.precision)),
-          step_(model.config, model.network, backend_),
-          seen_version_(model.version - 1) {}
+          step_(model.config, model.network, backend_) {}
 
     bool follows(const Model& model) const override { return !model.place(); }
     bool takes_many() const override { return false; }
@@ -100,11 +99,12 @@ class CpuSteps : public Steps {
 
     bool take(Batch& batch, int64_t done, fvae_losses* losses) {
         const std::unique_lock lock(model_.mutex);
-        if (!copies_) {  // whoever only evaluates needs neither
+        const bool first = !copies_;
+        if (first) {  // whoever only evaluates needs neither
             if (options_.clip_norm > 0.0) gradient_ = Buffer(model_.network.floats);
             copies_.emplace(model_.network, backend_);
         }
-        if (seen_version_ != model_.version) {
+        if (first || seen_version_ != model_.version) {
             copies_->refresh(model_.network, model_.flat.data());
             seen_version_ = model_.version;
         }
@@ -125,7 +125,7 @@ class CpuSteps : public Steps {
     std::optional<Step> float32_step_;  // scores held-out rows where step_ computes in bfloat16
     std::optional<Copies> copies_;
     Buffer gradient_;
-    uint64_t seen_version_;  // of the model's parameters, when their copies were made
+    uint64_t seen_version_ = 0;  // of the model's parameters, when their copies were made
     const Rows* rows_ = nullptr;
     std::vector<uint32_t> index_;
 };
