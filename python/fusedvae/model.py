@@ -32,7 +32,8 @@ class Model:
     (pandas, polars, Arrow): a model whose columns have names finds a table's by them, in any order, and reads words
     where it has categories, for which an array holds indices. Every method that
     reads rows raises ValueError for a wrong shape, no rows, and values that are not finite (naming row and column), and
-    TypeError for what holds no numbers. Methods may run in several threads at once, those that set parameters and `to` alone.
+    TypeError for what holds no numbers. Methods may run in several threads at once, but for `to` and those that set
+    parameters, which need the model for themselves.
     A model on a GPU also reads rows that are there, without a copy (PyTorch, CuPy, JAX, Numba), and what it computes
     from them stays there, as a `DeviceArray`.
 
