@@ -22,6 +22,7 @@ fvae_status fvae_ensemble_fit(fvae_trainer* const* trainers, int64_t count, cons
         const fvae_array rows = read_struct(x, fvae_array_default(), "x");
         fvae_array held_out = fvae_array_default();
         if (validation) held_out = read_struct(validation, held_out, "validation");
+        for (int64_t i = 0; i < count; ++i) trainers[i]->failure.clear();  // this run may end with an error
         const auto failures =
             fit_ensemble(running, rows, epochs, validation ? &held_out : nullptr, threads, callback, events, user);
         for (size_t i = 0; i < failures.size(); ++i) trainers[i]->failure = failures[i];

@@ -81,8 +81,7 @@ std::shared_ptr<Trainer> Trainer::resume(const SafetensorsFile& file) {
     const fvae_precision precision = options.precision;
     options.precision = FVAE_PRECISION_FLOAT32;
     auto trainer = std::make_shared<Trainer>(model, options);
-    trainer->options_.precision =
-        precision;  // where it is not to be had, the next step says so: the model may yet move
+    trainer->options_.precision = precision;  // where it is not to be had the next step says so: the model may move
     const Moments& moments = trainer->moments_;
     if (moments.m.size()) from_tensors(file, model->network, "optimizer.m/", moments.m.data());
     if (moments.v.size()) from_tensors(file, model->network, "optimizer.v/", moments.v.data());

@@ -56,7 +56,7 @@ void Model::check_trainable() const {
 
 std::shared_ptr<Model> Model::copy(fvae_precision weights) const {
     const std::string name = name_of(weights);  // known before it is read
-    if (weights == FVAE_PRECISION_AUTO)
+    if (weights != FVAE_PRECISION_FLOAT32 && weights != FVAE_PRECISION_BFLOAT16)
         throw std::invalid_argument("a copy's weights are float32 or bfloat16, which never is chosen for you; not " +
                                     name);
     auto other = std::make_shared<Model>(config, weights);

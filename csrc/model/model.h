@@ -103,6 +103,7 @@ struct Model {
   private:
     std::shared_ptr<OnDevice> on_device_;
 
+    void check_place(const Rows& rows) const;  // of rows on a device: the model's?
     void check_codes(const Rows& z) const;
     void means_on_device(bool decodes, const Rows& rows, float* mean) const;
     void score_on_device(const Rows& rows, const Detector& with, double* result) const;

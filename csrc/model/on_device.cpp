@@ -110,13 +110,16 @@ void Model::changed_on_device() {
 
 DeviceModel* Model::on_device() const { return on_device_ ? &on_device_->model(flat) : nullptr; }
 
+void Model::check_place(const Rows& rows) const {
+    if (on_device_ && Device::device_of(rows.data) == on_device_->device().index()) return;
+    const int where = on_device_ ? Device::device_of(rows.data) : 0;
+    throw std::invalid_argument(rows.what() + (where < 0 ? " is not memory of a GPU" : " is in a GPU's memory") +
+                                "; the model is on " + device() + ": move one of them to the other's place");
+}
+
 void Model::check(const Rows& rows, int threads) const {
     if (!rows.on_device) return rows.check_all(backend, threads);
-    if (!on_device_ || Device::device_of(rows.data) != on_device_->device().index()) {
-        const int where = on_device_ ? Device::device_of(rows.data) : 0;
-        throw std::invalid_argument(rows.what() + (where < 0 ? " is not memory of a GPU" : " is in a GPU's memory") +
-                                    "; the model is on " + device() + ": move one of them to the other's place");
-    }
+    check_place(rows);
     const std::shared_lock lock(mutex);  // a training step's work is not to be mixed with ours
     const int64_t bad = on_device_->device().find_bad(rows);
     std::vector<float> converted(static_cast<size_t>(rows.width));
@@ -125,6 +128,7 @@ void Model::check(const Rows& rows, int threads) const {
 
 uint64_t Model::fingerprint(const Rows& rows) const {
     if (!rows.on_device) return rows.fingerprint([&](int64_t i) { return rows.row(i); });
+    check_place(rows);
     std::vector<unsigned char> one(static_cast<size_t>(rows.stride));
     const std::shared_lock lock(mutex);
     return rows.fingerprint([&](int64_t i) {

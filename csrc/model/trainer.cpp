@@ -136,7 +136,10 @@ fvae_losses Trainer::evaluate(const fvae_array& x, uint64_t seed) const {
     const Rows rows = readable(x, "x", default_threads());
     // The CPU's steps are one caller's at a time, and cheap to make; calls on a GPU take turns.
     if (steps_ && steps_->takes_many() && steps_->follows(*model_)) return steps_->evaluate(rows, seed);
-    return make_steps(*model_, options_, moments_)->evaluate(rows, seed);
+    // They score in float32, also where the precision of the steps is not to be had.
+    fvae_trainer_options float32 = options_;
+    float32.precision = FVAE_PRECISION_FLOAT32;
+    return make_steps(*model_, float32, moments_)->evaluate(rows, seed);
 }
 
 fvae_losses Trainer::step(const fvae_array& array, const float* noise) {

@@ -98,6 +98,10 @@ std::vector<std::string> fit_ensemble(const std::vector<BoundTrainer*>& bound, c
     };
     {
         const py::gil_scoped_release released;
+        for (Trainer* trainer : trainers) {
+            wait_for(trainer->model(), x);
+            if (validation) wait_for(trainer->model(), *validation);
+        }
         fusedvae::fit_ensemble(trainers, x.view, epochs, validation ? &validation->view : nullptr, threads, callback,
                                events);
     }

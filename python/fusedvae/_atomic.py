@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -21,12 +22,15 @@ _numbers = itertools.count()
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to, which becomes `path`, on disk, when the block ends and vanishes when it raises.
 
-    A device or a pipe takes what is written as it comes.
+    A device or a pipe takes what is written as it comes. PermissionError for a file that is read-only: a rename needs
+    no permission on what it replaces, but whoever made it so meant it.
     """
     target = Path(os.path.realpath(path))  # a link stays, what it leads to is replaced
     if target.exists() and not target.is_file():
         yield target
         return
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
     with _new_file(target) as temporary:
         try:
             yield temporary

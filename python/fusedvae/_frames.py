@@ -62,17 +62,19 @@ def numbers_of(x: Any, error: type[Exception], name: str, columns: Sequence[str]
 def arranged(x: Any, names: Sequence[str]) -> Any:
     """A table's columns in the order of `names`; as it is where its own are numbers, which name nothing.
 
-    ValueError, in scikit-learn's words, for names that are missing or not among them.
+    ValueError, in scikit-learn's words, for names that are missing, not among them, or there twice.
     """
     found = [name for name, _ in columns_of(x)]
     if found == list(names) or (hasattr(x, "iloc") and not all(isinstance(name, str) for name in x.columns)):
         return x
     unseen, missing = (sorted(set(one) - set(other)) for one, other in ((found, names), (names, found)))
-    if unseen or missing or len(found) != len(names):
+    twice = sorted({name for name in found if found.count(name) > 1}) if len(set(found)) < len(found) else []
+    if unseen or missing or twice:
         raise ValueError(
             "The feature names should match those that were passed during fit."
             + (f"\nFeature names unseen at fit time:\n{_lines(unseen)}" if unseen else "")
             + (f"\nFeature names seen at fit time, yet now missing:\n{_lines(missing)}" if missing else "")
+            + (f"\nFeature names that occur twice:\n{_lines(twice)}" if twice else "")
         )
     return x.select(list(names)) if hasattr(x, "column_names") else x[list(names)]
 

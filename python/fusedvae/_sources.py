@@ -37,7 +37,15 @@ def opened_whole(x: Any, config: Config) -> Any:
         return x
     from ._spool import spool
 
-    return spool(x, missing=_missing(config))
+    named = any(column.name for column in config.columns or ())
+    return spool(_by_name(x, config) if named else x, missing=_missing(config))
+
+
+def _by_name(batches: Any, config: Config) -> Iterator[Any]:
+    """The batches, tables among them as the rows that the model finds in them."""
+    for i, batch in enumerate(batches):
+        first = first_of(batch, f"batch {i}")
+        yield _arrays.host_array_of(first, config, f"batch {i}") if is_table(first) else first
 
 
 def _missing(config: Config) -> str:

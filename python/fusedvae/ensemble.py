@@ -9,6 +9,7 @@ from typing import Any
 from . import _arrays, _checks, _core, _sources
 from ._log import logger
 from .callbacks import AnyCallback, Dispatcher
+from .config import Config
 from .trainer import Trainer
 
 
@@ -23,9 +24,10 @@ def train_ensemble(
 ) -> list[Trainer]:
     """`fit` of each trainer on the same rows x (n, D), `threads` of them at a time, each on one thread; returns them.
 
-    Seeds, widths, betas, rates and batch sizes may differ, `input_shape` may not; every model is its trainer's alone
-    and ends with the bits of a `fit` of its own. Small models train several times as fast as one after another: the
-    threads that share a small model's step meet at every layer, those that train whole models wait for nothing.
+    Seeds, widths, betas, rates and batch sizes may differ, `input_shape` and the names and categories of columns may
+    not; every model is its trainer's alone and ends with the bits of a `fit` of its own. Small models train several
+    times as fast as one after another: the threads that share a small model's step meet at every layer, those that
+    train whole models wait for nothing.
 
     - x, validation_data, epochs: as for `Trainer.fit`; an iterable of batches is read into a memory map first
     - callbacks: called with each trainer, gives that trainer's callbacks, such as an `EarlyStopping` of its own; they
@@ -54,12 +56,10 @@ def train_ensemble(
     if not everyone:
         return []
     config = everyone[0].model.config
-    rows = _arrays.as_rows(_sources.opened_whole(x, config), config.input_shape)
+    rows = _arrays.rows_of(_sources.opened_whole(x, config), config)
     held_out = None
     if validation_data is not None:
-        held_out = _arrays.as_rows(
-            _sources.opened_whole(validation_data, config), config.input_shape, "validation_data"
-        )
+        held_out = _arrays.rows_of(_sources.opened_whole(validation_data, config), config, "validation_data")
     bar = None
     if progress:
         from .progress import EnsembleBar
@@ -113,3 +113,14 @@ def _check_trainers(trainers: list[Trainer]) -> None:
                 f"trainers[{i}]'s model reads rows of shape {shape}, trainers[0]'s of shape {expected}; "
                 "an ensemble shares its rows"
             )
+        if _names(trainer.model.config) != _names(trainers[0].model.config):
+            raise ValueError(
+                f"trainers[{i}]'s model has other names or categories of columns than trainers[0]'s; "
+                "an ensemble shares its rows"
+            )
+
+
+def _names(config: Config) -> list[tuple[int, str, tuple[str, ...] | None]]:
+    """By what a table's columns are found and its words read, where the model has any."""
+    columns = enumerate(config.columns or ())
+    return [(i, column.name, column.categories) for i, column in columns if column.name or column.categories]

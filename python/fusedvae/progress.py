@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 import time
 from typing import Any, Protocol, TextIO
 
@@ -108,13 +109,15 @@ class EnsembleBar:
         self._left: dict[int, int] = {}  # epochs that it began with
         self._finished = 0
         self._last_line = time.monotonic()
+        self._lock = threading.RLock()  # trainings call from threads of their own
 
     def on_train_begin(self, trainer: Any, progress: Any) -> None:
-        if not self._left:
-            total = self._trainings * (progress.epochs - progress.epoch)
-            self._bar = _open(total, " epochs", self._file, self._style)
-        self._left[id(trainer)] = progress.epochs - progress.epoch
-        self._epochs[id(trainer)] = 0.0
+        with self._lock:
+            if not self._left:
+                total = self._trainings * (progress.epochs - progress.epoch)
+                self._bar = _open(total, " epochs", self._file, self._style)
+            self._left[id(trainer)] = progress.epochs - progress.epoch
+            self._epochs[id(trainer)] = 0.0
 
     def on_tick(self, trainer: Any, progress: Any) -> None:
         if self._bar is not None:
@@ -124,26 +127,29 @@ class EnsembleBar:
         self._tell(trainer, progress, 1.0)
 
     def on_train_end(self, trainer: Any, progress: Any) -> None:
-        self._finished += 1
-        if self._finished == self._trainings:
-            self.close()
+        with self._lock:
+            self._finished += 1
+            if self._finished == self._trainings:
+                self.close()
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        with self._lock:
+            if self._bar is not None:
+                self._bar.close()
+                self._bar = None
 
     def _tell(self, trainer: Any, progress: Any, part: float) -> None:
         me = id(trainer)
-        self._epochs[me] = progress.epoch + part - (progress.epochs - self._left[me])
-        done = sum(self._epochs.values())
-        text = f"{self._finished} of {self._trainings} models done  loss {progress.train.loss:.2f}"
-        if self._bar is not None:
-            self._bar.draw(done, text)
-        elif time.monotonic() - self._last_line >= LINE_INTERVAL:
-            self._last_line = time.monotonic()
-            print(text, file=self._file, flush=True)
+        with self._lock:
+            self._epochs[me] = progress.epoch + part - (progress.epochs - self._left[me])
+            done = sum(self._epochs.values())
+            text = f"{self._finished} of {self._trainings} models done  loss {progress.train.loss:.2f}"
+            if self._bar is not None:
+                self._bar.draw(done, text)
+            elif time.monotonic() - self._last_line >= LINE_INTERVAL:
+                self._last_line = time.monotonic()
+                print(text, file=self._file, flush=True)
 
 
 class _Bar(Protocol):

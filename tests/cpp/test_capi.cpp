@@ -261,7 +261,8 @@ TEST(copies_hold_float32_or_bfloat16) {
     fvae_precision none;
     write_code(none, 77);
     CHECK_FAILS(fvae_model_copy(model.get(), none, &made), FVAE_INVALID_ARGUMENT, "it is the number 77");
-    CHECK_FAILS(fvae_model_copy(model.get(), FVAE_PRECISION_AUTO, &made), FVAE_INVALID_ARGUMENT, "float32 or bfloat16");
+    for (const fvae_precision other : {FVAE_PRECISION_AUTO, FVAE_PRECISION_TF32})
+        CHECK_FAILS(fvae_model_copy(model.get(), other, &made), FVAE_INVALID_ARGUMENT, "float32 or bfloat16");
     CHECK(made == nullptr);
 }
 

@@ -111,6 +111,10 @@ TEST(one_that_becomes_non_finite_ends_alone) {
     CHECK(together[1].trainer.failure().find("non-finite") != std::string::npos);
     CHECK(together[1].trainer.epochs() < 5);
     CHECK_EQUAL(together[0].trainer.failure(), "");
+
+    const auto fail = [](int64_t, fvae_event, const fvae_progress*) -> int32_t { throw std::runtime_error("enough"); };
+    CHECK_THROWS(fusedvae::fit_ensemble(trainers(together), x, 1, nullptr, 2, fail), std::runtime_error, "enough");
+    CHECK_EQUAL(together[1].trainer.failure(), "");  // it tells of the last run alone
 }
 
 TEST(a_callback_stops_one_or_fails_all) {

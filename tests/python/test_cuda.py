@@ -99,7 +99,8 @@ def test_rows_on_a_gpu_are_refused_by_a_model_that_is_not(make_model):
         }  # fmt: skip
 
     model = make_model()
-    for ask in (model.encode, model.elbo, model.contributions, fv.Trainer(model).step, fv.Trainer(model).evaluate):
+    trainer = fv.Trainer(model)
+    for ask in (model.encode, model.elbo, model.contributions, trainer.step, trainer.evaluate, trainer.fit):
         with pytest.raises(ValueError, match="in a GPU's memory"):
             ask(Elsewhere())
     with pytest.raises(TypeError, match="works on the host"):
@@ -326,6 +327,7 @@ def test_a_checkpoint_in_a_gpus_precision_says_where_it_can_go_on(tmp_path, make
     resumed = fv.Trainer.resume(tmp_path / "run.ckpt")
     with pytest.raises(ValueError, match="'tf32' is not available on the CPU: move the model"):
         resumed.fit(x, epochs=1)
+    close(resumed.evaluate(x), trainer.evaluate(x), terms=64)  # in float32, wherever
     resumed.model.to("cuda")
     resumed.fit(x, epochs=1)
 

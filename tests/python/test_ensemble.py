@@ -4,6 +4,7 @@
 import _thread
 import io
 import threading
+import time
 
 import fusedvae as fv
 import numpy as np
@@ -48,6 +49,24 @@ def test_batches_and_integers_are_rows_too(x):
     [alone] = trainers(1)
     alone.fit(rows, epochs=2)
     assert same(mine, alone)
+
+
+def test_a_tables_columns_are_found_by_name(x):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(x[:, :2], columns=["a", "b"])
+
+    def one(*names):
+        columns = [fv.Column(name, shift=0.5) for name in names]
+        return fv.Trainer(fv.Model(fv.Config(input_shape=2, latent=1, likelihood="gaussian", columns=columns), seed=1))
+
+    [mine] = fv.train_ensemble([one("a", "b")], table[["b", "a"]], epochs=2, validation_data=table[["b", "a"]])
+    alone = one("a", "b")
+    alone.fit(table, epochs=2, validation_data=table)
+    assert same(mine, alone)
+    with pytest.raises(ValueError, match=r"trainers\[1\]'s model has other names or categories of columns"):
+        fv.train_ensemble([one("a", "b"), one("b", "a")], table, epochs=1)
+    with pytest.raises(ValueError, match="yet now missing:\n- a"):
+        fv.train_ensemble([one("a", "b")], table.rename(columns={"a": "c"}), epochs=1)
 
 
 def test_a_call_goes_on_where_the_last_one_ended(x):
@@ -185,6 +204,26 @@ def test_lines_say_how_far_all_are(x):
     bar._last_line = -1e9
     bar.on_epoch_end(two, Progress(1))
     assert file.getvalue() == "0 of 2 models done  loss 7.50\n1 of 2 models done  loss 7.50\n"
+
+
+def test_trainings_that_begin_at_once_share_one_bar(monkeypatch):
+    opened = []
+
+    def slow(*arguments):
+        opened.append(arguments)
+        time.sleep(0.05)  # long enough for the other thread to begin meanwhile
+
+    class Progress:
+        epoch, epochs = 0, 3
+
+    monkeypatch.setattr("fusedvae.progress._open", slow)
+    bar = EnsembleBar(2, io.StringIO())
+    both = [threading.Thread(target=bar.on_train_begin, args=(object(), Progress)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert len(opened) == 1
 
 
 def test_a_bar_is_drawn_and_closed(x, monkeypatch):

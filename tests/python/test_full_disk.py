@@ -97,6 +97,17 @@ def test_a_replaced_file_keeps_its_permissions(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_file_is_not_replaced(tmp_path: Path):
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+    path.chmod(0o444)
+    with pytest.raises(PermissionError, match=r"'.*out.csv'"), replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="leftovers are removed on POSIX")
 def test_a_save_removes_what_a_killed_process_left_and_nothing_that_is_being_written(make_model, tmp_path: Path):
     code = f"""

@@ -21,18 +21,30 @@ def model():
     )
 
 
-def trained(model, data, **options):
+def trained(model, data):
     trainer = fv.Trainer(model, batch_size=2)
-    trainer.fit(data, epochs=2, **options)
+    trainer.fit(data, epochs=2)
     return model.elbo(ARRAY)
+
+
+def held_out(model, data):
+    return fv.Trainer(model).fit(ARRAY, epochs=2, validation_data=data)["val_loss"]
+
+
+def ensemble(model, data):
+    [trainer] = fv.train_ensemble([fv.Trainer(model)], data, epochs=2, validation_data=data)
+    return trainer.history["val_loss"]
 
 
 WAYS = {
     "encode": lambda model, x: model.encode(x)[0],
     "score": lambda model, x: model.score(x, "elbo"),
     "fit": trained,
-    "validation": lambda model, x: trained(model, ARRAY, validation_data=x),
+    "validation": held_out,
     "batches": lambda model, x: trained(model, [x, x]),
+    "batches of validation": lambda model, x: held_out(model, [x, x]),
+    "ensemble": ensemble,
+    "batches of an ensemble": lambda model, x: ensemble(model, [x, x]),
     "step": lambda model, x: fv.Trainer(model).step(x),
     "evaluate": lambda model, x: fv.Trainer(model).evaluate(x),
     "fit_codes": lambda model, x: fv.Sampler(model).fit_codes(x, 1).mixture.means,
@@ -55,6 +67,7 @@ def test_columns_are_found_by_name_and_words_are_categories(way, model):
         (TABLE.rename(columns={"a": "c"}), r"unseen at fit time:\n- c\nFeature names seen .* missing:\n- a"),
         (TABLE.drop(columns="a"), r"yet now missing:\n- a$"),
         (TABLE.assign(id=1), r"match those that were passed during fit\.\nFeature names unseen at fit time:\n- id$"),
+        (pandas.concat([TABLE, TABLE[["a"]]], axis=1), r"passed during fit\.\nFeature names that occur twice:\n- a$"),
         (TABLE.assign(pet="cow"), "Found unknown categories"),
     ):
         with pytest.raises(ValueError, match=words):

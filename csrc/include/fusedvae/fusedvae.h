@@ -449,8 +449,8 @@ FVAE_API fvae_status fvae_trainer_evaluate(const fvae_trainer* trainer, const fv
 
 typedef struct fvae_epoch {
     size_t struct_size;
-    int64_t epoch;
-    int64_t step; /* steps of the whole training at this epoch's end */
+    int64_t epoch; /* of the whole training, from 0 */
+    int64_t step;  /* steps of the whole training at this epoch's end */
     fvae_losses train;
     fvae_losses validation; /* NaN where there was no validation data */
     double learning_rate, beta;

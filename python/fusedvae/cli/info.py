@@ -10,6 +10,7 @@ from typing import Any
 import fusedvae as fv
 
 from .. import _core
+from .._checks import counted
 from .fitting import widths
 from .options import add_command, add_json
 from .terminal import print_json
@@ -61,7 +62,8 @@ def _installation(options: argparse.Namespace) -> int:
         print_json({"version": fv.__version__, "backend": fv.backend(), "precisions": precisions, "gpus": gpus})
         return 0
     print(f"fusedvae     {fv.__version__}")
-    print(f"cpu          {fv.backend()}, {', '.join(fv.available_precisions())}, {fv.get_num_threads()} threads")
+    threads = counted(fv.get_num_threads(), "thread")
+    print(f"cpu          {fv.backend()}, {', '.join(fv.available_precisions())}, {threads}")
     for name, gpu in gpus.items():
         size, free = gpu["total_bytes"] / 1e9, gpu["free_bytes"] / 1e9
         print(
