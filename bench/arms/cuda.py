@@ -106,7 +106,11 @@ class Compiled(Eager):
     mode = "default"
 
     def prepare(self) -> None:
-        self.loss = self.torch.compile(super().loss, mode=self.mode)  # forward and loss; backward is compiled with them
+        # All arms share one function: beyond the usual limit of eight versions of it, the others would run eagerly and
+        # in silence, and from the second network on the shapes would be compiled as variables.
+        self.torch._dynamo.config.recompile_limit = 256
+        # forward and loss; backward is compiled with them
+        self.loss = self.torch.compile(super().loss, mode=self.mode, fullgraph=True, dynamic=False)
 
 
 class ReduceOverhead(Compiled):

@@ -51,6 +51,8 @@ class Context : public Device, public std::enable_shared_from_this<Context> {
     const int64_t bytes_;
     cudaStream_t stream_ = nullptr, side_ = nullptr;
     cudaEvent_t forked_ = nullptr, joined_ = nullptr;
+    cudaEvent_t ordered_ = nullptr;  // with a caller's stream, which any thread may ask for while another one forks
+    std::mutex ordering_;
 };
 
 // An array on the device, zero at first.

@@ -91,12 +91,14 @@ Context::Context(int index, const cudaDeviceProp& properties)
     check(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
     check(cudaEventCreateWithFlags(&forked_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
     check(cudaEventCreateWithFlags(&joined_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    check(cudaEventCreateWithFlags(&ordered_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
 }
 
 Context::~Context() {
     cudaSetDevice(index_);
     if (forked_) cudaEventDestroy(forked_);
     if (joined_) cudaEventDestroy(joined_);
+    if (ordered_) cudaEventDestroy(ordered_);
     if (side_) cudaStreamDestroy(side_);
     if (stream_) cudaStreamDestroy(stream_);
 }
@@ -109,14 +111,16 @@ int64_t Context::free_bytes() const {
 }
 
 void Context::wait_for(void* stream) {
+    const std::lock_guard lock(ordering_);
     use();
-    check(cudaEventRecord(forked_, static_cast<cudaStream_t>(stream)), "cudaEventRecord");
-    check(cudaStreamWaitEvent(stream_, forked_, 0), "cudaStreamWaitEvent");
+    check(cudaEventRecord(ordered_, static_cast<cudaStream_t>(stream)), "cudaEventRecord");
+    check(cudaStreamWaitEvent(stream_, ordered_, 0), "cudaStreamWaitEvent");
 }
 void Context::release_to(void* stream) {
+    const std::lock_guard lock(ordering_);
     use();
-    check(cudaEventRecord(joined_, stream_), "cudaEventRecord");
-    check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), joined_, 0), "cudaStreamWaitEvent");
+    check(cudaEventRecord(ordered_, stream_), "cudaEventRecord");
+    check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), ordered_, 0), "cudaStreamWaitEvent");
 }
 void Context::synchronize() {
     use();

@@ -110,6 +110,7 @@ void StepOnDevice::hold(const Rows& x) {
     const std::lock_guard lock(model_.mutex());
     context_->use();
     forget_graphs();
+    streamed_.reset();  // its buffers have the last data's size
     x_ = &x;
     held_ = false;
     floats_ = Buffer<float>();
@@ -214,7 +215,8 @@ void StepOnDevice::replay(int steps) {
     cudaGraphExec_t& ready = graphs_[steps];
     if (!ready) {
         cudaGraph_t graph = nullptr;
-        check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+        // Relaxed: a kernel's code is loaded at its first launch, which drivers before CUDA 12.3 refuse in other modes.
+        check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
         try {
             for (int at = 0; at < steps; ++at) pass_.enqueue(at);
             advance(clock(), steps, stream);

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# All that a machine with a GPU is needed for, in one command: builds with CUDA, runs the native and the Python tests on
-# the GPU, then compute-sanitizer over the native ones, then bench/cuda.py. Each stage prints its name, time and outcome,
-# and its output goes to a log of its own; a stage that fails does not keep the next from running. Needs nvcc, cmake, a
-# C++17 compiler, and a Python with numpy, pybind11 and pytest (with torch for the benchmark's peers).
+# All that a machine with a GPU is needed for, in one command: builds with CUDA for that GPU, runs the native and the
+# Python tests on it, then compute-sanitizer over the native ones, then bench/gpu.py. Each stage prints its name, time
+# and outcome, and its output goes to a log of its own; a stage that fails does not keep the next from running. Needs
+# nvcc, cmake 3.24, ninja or make, a C++17 compiler, and a Python with numpy, pybind11 3 and pytest (with torch for the
+# benchmark's peers); without pybind11 the native stages run all the same.
 #
-#     tests/cuda/run_on_gpu.sh [FOLDER for build and logs, default build/gpu] [STAGE ...]
+#     tests/cuda/run_on_gpu.sh [FOLDER for the build, default build/gpu] [STAGE ...]
+#
+# LOGS is another folder for the logs, PYTHON another interpreter, BENCH the options of bench/gpu.py, SECONDS_EACH the
+# longest that the sanitizer may take over one test (240).
 set -uo pipefail
 
 source_dir=$(cd "$(dirname "$0")/../.." && pwd)
@@ -14,52 +18,79 @@ folder=${1:-$source_dir/build/gpu}
 shift || true
 mkdir -p "$folder" && folder=$(cd "$folder" && pwd) || exit 1
 build=$folder/build package=$folder/python/fusedvae
-: "${PYTHON:=python3}"
+: "${PYTHON:=python3}" "${LOGS:=$folder}" "${SECONDS_EACH:=240}"
+mkdir -p "$LOGS" && LOGS=$(cd "$LOGS" && pwd) || exit 1
+command -v ninja >/dev/null && export CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja}
 export PYTHONPATH=$folder/python${PYTHONPATH:+:$PYTHONPATH}
 
 stage_machine() {
-    nvidia-smi && nvcc --version && cmake --version && "$PYTHON" --version &&
-        "$PYTHON" -c 'import numpy, pybind11, pytest; print("numpy", numpy.__version__, "pybind11", pybind11.__version__)'
+    nvidia-smi && nvcc --version && cmake --version && c++ --version && "$PYTHON" --version && "$PYTHON" -c '
+import numpy, pybind11, pytest
+print("numpy", numpy.__version__, "pybind11", pybind11.__version__, "pytest", pytest.__version__)'
 }
 
-stage_build() {
-    cmake -S "$source_dir" -B "$build" -DCMAKE_BUILD_TYPE=Release -DFUSEDVAE_CUDA=ON -DFUSEDVAE_TESTS=ON \
-        -DFUSEDVAE_PYTHON=ON -DFUSEDVAE_STATIC=OFF -DCMAKE_INSTALL_LIBDIR=lib \
-        "-DPython_EXECUTABLE=$(command -v "$PYTHON")" "-Dpybind11_DIR=$("$PYTHON" -m pybind11 --cmakedir)" &&
-        cmake --build "$build" -j "$(nproc)" &&
+configure() {
+    cmake -S "$source_dir" -B "$build" -DCMAKE_BUILD_TYPE=Release -DFUSEDVAE_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native \
+        -DFUSEDVAE_TESTS=ON -DFUSEDVAE_STATIC=OFF -DCMAKE_INSTALL_LIBDIR=lib "$@"
+}
+
+stage_build() { configure && cmake --build "$build" -j "$(nproc)" --target cuda_tests; }
+
+stage_native() { ctest --test-dir "$build" --output-on-failure -R '^test_device_'; }
+
+stage_package() {
+    configure -DFUSEDVAE_PYTHON=ON "-DPython_EXECUTABLE=$(command -v "$PYTHON")" \
+        "-Dpybind11_DIR=$("$PYTHON" -m pybind11 --cmakedir)" &&
+        cmake --build "$build" -j "$(nproc)" --target fusedvae _core &&
         rm -rf "$package" && mkdir -p "$package" && cp -r "$source_dir"/python/fusedvae/. "$package" &&
         cmake --install "$build" --prefix "$package" &&
         "$PYTHON" -m fusedvae info
 }
 
-stage_native() { ctest --test-dir "$build" --output-on-failure -R device; }
+# Of pytest's plugins none is needed, and the warnings of any would be errors.
+stage_python() {
+    PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 "$PYTHON" -m pytest -q -rs -p no:cacheprovider \
+        "$source_dir/tests/python/test_cuda.py"
+}
 
-stage_python() { "$PYTHON" -m pytest -q -rs -p no:cacheprovider "$source_dir/tests/python/test_cuda.py"; }
-
-# Exit status 99 is the sanitizer's; a test that is too slow under it ends with 124.
+# All at once: each keeps a core busy, and the GPU little. Exit status 99 is the sanitizer's; a test that is too slow
+# under it ends with 124.
 stage_sanitizer() {
-    local test tool status=0
+    local test tool name status=0 result
+    local -A running=()
+    mkdir -p "$folder/sanitizer"
     for test in "$build"/tests/cuda/test_device_*; do
         [[ -x $test && -f $test ]] || continue
         for tool in memcheck racecheck initcheck synccheck; do
-            echo "== $tool $(basename "$test")"
-            timeout 300 compute-sanitizer --tool "$tool" --error-exitcode 99 "$test" 2>&1 | tail -40 || status=1
+            name="$tool $(basename "$test")"
+            timeout "$SECONDS_EACH" compute-sanitizer --tool "$tool" --error-exitcode 99 "$test" \
+                >"$folder/sanitizer/${name/ /-}.log" 2>&1 &
+            running[$name]=$!
         done
     done
-    return $status
+    for name in "${!running[@]}"; do
+        wait "${running[$name]}"
+        result=$?
+        echo "$name: $result"
+        ((result == 0)) && continue
+        status=1
+        head -n 60 "$folder/sanitizer/${name/ /-}.log"
+        tail -n 5 "$folder/sanitizer/${name/ /-}.log"
+    done
+    ((${#running[@]})) && return $status
 }
 
-stage_bench() { (cd "$source_dir/bench" && "$PYTHON" cuda.py --json "$folder/cuda.json"); }
+stage_bench() { (cd "$source_dir/bench" && "$PYTHON" gpu.py --json "$LOGS/gpu.json" ${BENCH:-}); }
 
 stages=("$@")
-((${#stages[@]})) || stages=(machine build native python sanitizer bench)
+((${#stages[@]})) || stages=(machine build native package python sanitizer bench)
 failed=()
 for stage in "${stages[@]}"; do
     declare -F "stage_$stage" >/dev/null || { echo "no stage $stage" && exit 2; }
     begin=$SECONDS
-    echo "---- $stage (log: $folder/$stage.log)"
-    if "stage_$stage" >"$folder/$stage.log" 2>&1; then outcome=passed; else outcome=FAILED failed+=("$stage"); fi
-    tail -n 15 "$folder/$stage.log" | sed 's/^/    /'
+    echo "---- $stage (log: $LOGS/$stage.log)"
+    if "stage_$stage" >"$LOGS/$stage.log" 2>&1; then outcome=passed; else outcome=FAILED failed+=("$stage"); fi
+    tail -n 15 "$LOGS/$stage.log" | sed 's/^/    /'
     echo "---- $stage $outcome after $((SECONDS - begin)) s"
     [[ $stage == build && $outcome == FAILED ]] && break
 done

@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: MIT
 """Times training steps on a GPU, fusedvae beside PyTorch, with the floors that the card itself sets.
 
-    python bench/cuda.py --json bench/results/cuda.json                  all arms, the eight networks
-    python bench/cuda.py --dry-run --arms fusedvae --configs tiny        epochs of three steps, on the emulated GPU too
+    python bench/gpu.py --json bench/results/gpu.json                  all arms, the eight networks
+    python bench/gpu.py --dry-run --arms fusedvae --configs tiny       epochs of three steps, on the emulated GPU too
 
 Arms take turns; a turn is some epochs, of which the first is not timed; the table has medians of a step. Before that
 each arm's losses over its first steps must equal those of a NumPy step in double precision. Floors: the step's
 operations at the rate of a large matrix product measured in the same precision; the bytes of weights and moments, read
 and written once, at the bandwidth of a large copy; the dependent stages of a step (each layer forward, loss, each
 layer's gradient, the update) at the cost of one small kernel in a replayed graph.
+
+The record is written after each network. (This file is not called cuda.py: PyTorch would find it in place of NVIDIA's
+package of that name.)
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import sys
 from dataclasses import asdict
 
 import fusedvae as fv
+import numpy as np
 from arms.cuda import ARMS, PRECISIONS
 from arms.reference import Reference
 from fusedvae import _core
@@ -39,11 +44,24 @@ def main() -> None:
     card = _core.device_properties("cuda")
     print(f"{card['name']}, compute capability {'.'.join(map(str, card['capability']))}")
     limits = None if options.arms == ["fusedvae"] else measure_limits()
-    kind = Short if options.dry_run else Problem
-    records = [measure(kind(**asdict(PROBLEMS[name])), options, limits) for name in options.configs]
-    if options.json:
-        record = {"benchmark": "cuda", "machine": machine(), "card": card, "limits": limits, "configs": records}
-        write(options.json, record)
+    kind = Short if options.dry_run else Long
+    record = {"benchmark": "gpu", "machine": machine(), "card": card, "limits": limits, "configs": []}
+    for name in options.configs:
+        record["configs"].append(measure(kind(**asdict(PROBLEMS[name])), options, limits))
+        if options.json:
+            write(options.json, record)
+
+
+class Long(Problem):
+    """A network with as many steps in an epoch as hide what the call itself costs, of the little that each costs there;
+    512 MB of data at most."""
+
+    def steps(self) -> int:
+        return max(2, min(256, 2**27 // (self.batch * self.width)))
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019  every arm asks for it, and one network is measured at a time
+    def data(self) -> np.ndarray:
+        return super().data()
 
 
 class Short(Problem):
@@ -56,10 +74,11 @@ class Short(Problem):
 def measure(problem: Problem, options: argparse.Namespace, limits: dict | None) -> dict:
     """One network's record: each arm in each precision."""
     turns, left_out = {}, {}
+    expected, allowed = yardstick(problem, options.precisions)
     for name, precision in itertools.product(options.arms, options.precisions):
         try:
             arm = ARMS[name](problem, precision)
-            difference = verify(problem, precision, arm.losses(VERIFIED_STEPS))
+            difference = verify(arm.losses(VERIFIED_STEPS), expected, allowed[precision])
             turns[name, precision] = (arm, difference, [])
         except (ImportError, MemoryError, RuntimeError) as error:  # noqa: PERF203
             left_out[f"{name} {precision}"] = f"{type(error).__name__}: {error}"
@@ -86,12 +105,16 @@ def measure(problem: Problem, options: argparse.Namespace, limits: dict | None) 
             "state_bytes": problem.state_bytes(), "rows": rows, "left_out": left_out}  # fmt: skip
 
 
-def verify(problem: Problem, precision: str, losses: list[float]) -> float:
-    """The greatest relative difference from the reference; RuntimeError above the precision's tolerance."""
+def yardstick(problem: Problem, precisions: list[str]) -> tuple[list[float], dict[str, float]]:
+    """The first losses, and by how much of them each precision's may differ."""
     reference = Reference(1)
     reference.prepare(problem)
     expected = reference.losses(VERIFIED_STEPS)
-    allowed = TOLERANCE.get(precision) or reference.bfloat16_tolerance(expected)
+    return expected, {p: TOLERANCE.get(p) or reference.bfloat16_tolerance(expected) for p in precisions}
+
+
+def verify(losses: list[float], expected: list[float], allowed: float) -> float:
+    """The greatest relative difference from the reference; RuntimeError above what is allowed."""
     difference = max(abs(a - b) / abs(b) for a, b in zip(losses, expected, strict=True))
     if not difference <= allowed:
         raise RuntimeError(f"its losses {losses} differ from {expected} by {difference:.2g}, more than {allowed:.2g}")
