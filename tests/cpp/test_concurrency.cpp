@@ -134,7 +134,8 @@ TEST(two_models_train_at_once) {
     CHECK(results[0] != scores(make_model()));
 }
 
-#if !defined(__SANITIZE_THREAD__)  // it does not follow threads that a forked process starts
+#if !defined(__SANITIZE_THREAD__) && \
+    !defined(FUSEDVAE_UNDER_QEMU)  // neither follows threads that a forked process starts
 // The parent's workers do not exist in the child, which must get its own.
 TEST(a_forked_child_trains) {
     fusedvae::Model model = make_model();
