@@ -23,6 +23,25 @@ Detector detector_of(const Model& model, const fvae_detector* given) {
     return Detector::from_c(read_struct(given, fvae_detector_default(), "detector"), model.network.Z);
 }
 
+// Without the decoder's widths, which a default mirrors, and the columns, which a handle holds.
+fvae_config config_of(const Config& own) {
+    fvae_config c{};
+    c.struct_size = sizeof c;
+    c.input_shape = own.input_shape.data();
+    c.input_rank = own.input_shape.size();
+    c.hidden = own.hidden.data();
+    c.hidden_count = own.hidden.size();
+    c.latent = own.latent;
+    c.activation = own.activation;
+    c.likelihood = own.likelihood;
+    c.variance = own.variance;
+    c.fixed_variance = own.fixed_variance;
+    c.min_variance = own.min_variance;
+    c.init = own.init;
+    c.uint8_scale = own.uint8_scale;
+    return c;
+}
+
 // Runs body(device) while nobody changes the model.
 template <class Body>
 void with_gpu_of(const fvae_model* model, Body body) {
@@ -57,24 +76,7 @@ fvae_column fvae_column_default(void) {
     return column;
 }
 
-fvae_config fvae_config_default(void) {
-    const Config& d = kDefaultConfig;
-    fvae_config c{};
-    c.struct_size = sizeof c;
-    c.input_shape = d.input_shape.data();
-    c.input_rank = d.input_shape.size();
-    c.hidden = d.hidden.data();
-    c.hidden_count = d.hidden.size();
-    c.latent = d.latent;
-    c.activation = d.activation;
-    c.likelihood = d.likelihood;
-    c.variance = d.variance;
-    c.fixed_variance = d.fixed_variance;
-    c.min_variance = d.min_variance;
-    c.init = d.init;
-    c.uint8_scale = d.uint8_scale;
-    return c;
-}
+fvae_config fvae_config_default(void) { return config_of(kDefaultConfig); }
 
 fvae_status fvae_model_create(const fvae_config* config, uint64_t seed, fvae_model** model) {
     return guarded([&] {
@@ -125,22 +127,10 @@ fvae_status fvae_model_config(const fvae_model* model, fvae_config* config) {
     return guarded([&] {
         require(model, "model");
         const Config& own = model->model->config;
-        fvae_config c = fvae_config_default();
-        c.input_shape = own.input_shape.data();
-        c.input_rank = own.input_shape.size();
-        c.hidden = own.hidden.data();
-        c.hidden_count = own.hidden.size();
+        fvae_config c = config_of(own);
         static const int64_t no_widths = 0;  // NULL would stand for the encoder's mirror image
         c.decoder_hidden = own.decoder_hidden.empty() ? &no_widths : own.decoder_hidden.data();
         c.decoder_hidden_count = own.decoder_hidden.size();
-        c.latent = own.latent;
-        c.activation = own.activation;
-        c.likelihood = own.likelihood;
-        c.variance = own.variance;
-        c.fixed_variance = own.fixed_variance;
-        c.min_variance = own.min_variance;
-        c.init = own.init;
-        c.uint8_scale = own.uint8_scale;
         c.columns = model->columns.empty() ? nullptr : model->columns.data();
         c.column_count = model->columns.size();
         write_struct(config, c, "config");

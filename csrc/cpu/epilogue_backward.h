@@ -21,26 +21,7 @@ FUSEDVAE_FN void finish_act_grad(const Dgrad& g, const Tile& t) {
     store_words(g.dx_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
 }
 void act_grad(const Dgrad& g, const Tile& t) {
-    switch (g.activation) {
-        case Activation::identity:
-            return finish_act_grad<Activation::identity>(g, t);
-        case Activation::relu:
-            return finish_act_grad<Activation::relu>(g, t);
-        case Activation::leaky_relu:
-            return finish_act_grad<Activation::leaky_relu>(g, t);
-        case Activation::elu:
-            return finish_act_grad<Activation::elu>(g, t);
-        case Activation::gelu:
-            return finish_act_grad<Activation::gelu>(g, t);
-        case Activation::silu:
-            return finish_act_grad<Activation::silu>(g, t);
-        case Activation::tanh:
-            return finish_act_grad<Activation::tanh>(g, t);
-        case Activation::sigmoid:
-            return finish_act_grad<Activation::sigmoid>(g, t);
-        case Activation::softplus:
-            return finish_act_grad<Activation::softplus>(g, t);
-    }
+    with_activation(g.activation, [&](auto a) { finish_act_grad<a.value>(g, t); });
 }
 
 // ---- reparameterize_grad: dz to the head's pairs ---------------------------------------------------------------------------

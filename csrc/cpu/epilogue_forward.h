@@ -46,34 +46,6 @@ FUSEDVAE_FN void finish_linear_act(const Forward& f, const Tile& t) {
     store_words(f.y_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
     if (keeps_slope) store_slope_words(f.slope_words, slopes, t.w, t.b0, t.m, t.c0, t.w);
 }
-template <Activation A>
-struct Is {
-    static constexpr Activation value = A;
-};
-// Calls finish(Is<a>()).
-template <class Finish>
-FUSEDVAE_FN void with_activation(Activation a, Finish finish) {
-    switch (a) {
-        case Activation::identity:
-            return finish(Is<Activation::identity>());
-        case Activation::relu:
-            return finish(Is<Activation::relu>());
-        case Activation::leaky_relu:
-            return finish(Is<Activation::leaky_relu>());
-        case Activation::elu:
-            return finish(Is<Activation::elu>());
-        case Activation::gelu:
-            return finish(Is<Activation::gelu>());
-        case Activation::silu:
-            return finish(Is<Activation::silu>());
-        case Activation::tanh:
-            return finish(Is<Activation::tanh>());
-        case Activation::sigmoid:
-            return finish(Is<Activation::sigmoid>());
-        case Activation::softplus:
-            return finish(Is<Activation::softplus>());
-    }
-}
 void linear_act(const Forward& f, const Tile& t) {
     with_activation(f.activation, [&](auto a) { finish_linear_act<a.value>(f, t); });
 }

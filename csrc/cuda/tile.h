@@ -65,36 +65,6 @@ __device__ __forceinline__ const T* row_of(const Factor& f, const uint32_t* inde
     return static_cast<const T*>(f.data) + at * f.ld;
 }
 
-template <Activation A>
-struct Is {
-    static constexpr Activation value = A;
-    static constexpr bool keeps_slope = saves_slope(A);
-};
-// Calls finish(Is<a>()).
-template <class Finish>
-__device__ __forceinline__ void with_activation(Activation a, Finish finish) {
-    switch (a) {
-        case Activation::identity:
-            return finish(Is<Activation::identity>());
-        case Activation::relu:
-            return finish(Is<Activation::relu>());
-        case Activation::leaky_relu:
-            return finish(Is<Activation::leaky_relu>());
-        case Activation::elu:
-            return finish(Is<Activation::elu>());
-        case Activation::gelu:
-            return finish(Is<Activation::gelu>());
-        case Activation::silu:
-            return finish(Is<Activation::silu>());
-        case Activation::tanh:
-            return finish(Is<Activation::tanh>());
-        case Activation::sigmoid:
-            return finish(Is<Activation::sigmoid>());
-        case Activation::softplus:
-            return finish(Is<Activation::softplus>());
-    }
-}
-
 // The noise of row b and latent dimensions j .. j + 3 (4 | j); zeros past Z.
 __device__ __forceinline__ Four draw_four(const Noise& noise, const Stream& stream, int b, int j, int Z) {
     Four eps;

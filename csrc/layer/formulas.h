@@ -174,6 +174,35 @@ FUSEDVAE_FN V slope_of(V saved) {
     if constexpr (A == Activation::gelu || A == Activation::silu) return saved;
 }
 
+template <Activation A>
+struct Is {
+    static constexpr Activation value = A;
+};
+// Calls finish(Is<a>()): the one switch over activations, outside the loops over a tile.
+template <class Finish>
+FUSEDVAE_FN void with_activation(Activation a, Finish finish) {
+    switch (a) {
+        case Activation::identity:
+            return finish(Is<Activation::identity>());
+        case Activation::relu:
+            return finish(Is<Activation::relu>());
+        case Activation::leaky_relu:
+            return finish(Is<Activation::leaky_relu>());
+        case Activation::elu:
+            return finish(Is<Activation::elu>());
+        case Activation::gelu:
+            return finish(Is<Activation::gelu>());
+        case Activation::silu:
+            return finish(Is<Activation::silu>());
+        case Activation::tanh:
+            return finish(Is<Activation::tanh>());
+        case Activation::sigmoid:
+            return finish(Is<Activation::sigmoid>());
+        case Activation::softplus:
+            return finish(Is<Activation::softplus>());
+    }
+}
+
 // ---- the ELBO's terms ----------------------------------------------------------------------------------------------
 
 // KL(N(mu, e^logvar) || N(0, 1)) of one dimension (Kingma and Welling 2013, appendix B); variance = e^logvar.

@@ -14,6 +14,7 @@
 #include "fusedvae/fusedvae.h"
 #include "kernel_cases.h"
 #include "layer/reference.h"
+#include "outputs.h"
 
 using kernel_cases::Buffer;
 using kernel_cases::Random;
@@ -23,15 +24,6 @@ using reference::Matrix;
 
 namespace {
 
-struct Output {
-    fvae_likelihood likelihood;
-    fvae_variance variance;
-    const char* name;
-};
-const std::vector<Output> kOutputs = {{FVAE_BERNOULLI, FVAE_FIXED, "bernoulli"},
-                                      {FVAE_GAUSSIAN, FVAE_FIXED, "gaussian, fixed variance"},
-                                      {FVAE_GAUSSIAN, FVAE_FEATURE, "gaussian, variance per feature"},
-                                      {FVAE_GAUSSIAN, FVAE_ELEMENT, "gaussian, variance per element"}};
 const std::vector<const char*> kActivations = {"identity", "relu", "leaky_relu", "elu",     "gelu",
                                                "silu",     "tanh", "sigmoid",    "softplus"};
 

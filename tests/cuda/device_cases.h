@@ -14,6 +14,7 @@
 #include "kernel_cases.h"
 #include "layer/reference.h"
 #include "model/model.h"
+#include "outputs.h"
 
 namespace device_cases {
 
@@ -39,16 +40,6 @@ constexpr Precision kPrecisions[] = {Precision::float32, Precision::tf32, Precis
 inline const char* name_of(Precision p) {
     return p == Precision::float32 ? "float32" : p == Precision::tf32 ? "tf32" : "bfloat16";
 }
-
-struct Output {
-    fvae_likelihood likelihood;
-    fvae_variance variance;
-    const char* name;
-};
-const std::vector<Output> kOutputs = {{FVAE_BERNOULLI, FVAE_FIXED, "bernoulli"},
-                                      {FVAE_GAUSSIAN, FVAE_FIXED, "gaussian, fixed variance"},
-                                      {FVAE_GAUSSIAN, FVAE_FEATURE, "gaussian, variance per feature"},
-                                      {FVAE_GAUSSIAN, FVAE_ELEMENT, "gaussian, variance per element"}};
 
 struct Net {
     std::vector<int64_t> hidden, decoder_hidden;
