@@ -162,7 +162,7 @@ step_cuda() {
     rm -rf "$package" && mkdir -p "$package"
     cp -r "$clone"/python/fusedvae/. "$package"
     cp "$work"/cuda/_core.*.so "$package"
-    (cd "$clone" && PYTHONPATH=$work/cuda-python python -m pytest tests/python/test_cuda.py)
+    (cd "$clone" && PYTHONPATH=$work/cuda-python python -m pytest tests/python/test_cuda*.py)
 
     if ! command -v nvcc >/dev/null; then
         echo "csrc/cuda is not compiled for a GPU: there is no nvcc"

@@ -50,7 +50,7 @@ stage_package() {
 # Of pytest's plugins none is needed, and the warnings of any would be errors.
 stage_python() {
     PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 "$PYTHON" -m pytest -q -rs -p no:cacheprovider \
-        "$source_dir/tests/python/test_cuda.py"
+        "$source_dir"/tests/python/test_cuda*.py
 }
 
 # All at once: each keeps a core busy, and the GPU little. Exit status 99 is the sanitizer's; a test that is too slow

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 from fusedvae import cli
 
+X = np.random.default_rng(0).random((40, 3)).astype(np.float32)  # the rows of the fixture `unnamed`
+
 
 def run(*arguments, **options):
     """`python -m fusedvae` with these arguments."""

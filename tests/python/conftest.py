@@ -9,6 +9,7 @@ from typing import Any
 import fusedvae as fv
 import numpy as np
 import pytest
+from command import X
 from fusedvae import _blocks
 
 LIKELIHOODS = {
@@ -138,7 +139,7 @@ def unnamed(here: None) -> fv.Model:
     """Reads three columns without names; saved as m.safetensors, its data as x.npy."""
     model = fv.Model(fv.Config(input_shape=3, hidden=(8,), latent=2), seed=3)
     model.save("m.safetensors")
-    np.save("x.npy", np.random.default_rng(0).random((40, 3)).astype(np.float32))
+    np.save("x.npy", X)
     return model
 
 

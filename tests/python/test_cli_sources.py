@@ -9,12 +9,10 @@ from pathlib import Path
 import fusedvae as fv
 import numpy as np
 import pytest
-from command import call, floats, table, write
+from command import X, call, floats, table, write
 from fusedvae.cli import source
 
 RNG = np.random.default_rng(0)
-
-X = np.random.default_rng(0).random((40, 3)).astype(np.float32)  # what x.npy holds
 
 pytestmark = pytest.mark.usefixtures("here")
 
