@@ -19,9 +19,11 @@ __device__ __forceinline__ Four plus_bias(const float* tile_row, const float* bi
 
 // ---- linear_act: y = act(x W + b) ----------------------------------------------------------------------------------------
 
+template <Activation A>
+constexpr bool kSavesSlope = saves_slope(A);  // a constant here, for device code calls no function of the host's
+
 template <class S, class T, Activation A>
 __device__ __forceinline__ void finish_linear_act(const Forward& f, const float* tile, Place at) {
-    constexpr bool kSavesSlope = saves_slope(A);
     for_each_unit<S, 4>([&](int r, int column) {
         const int b = at.b0 + r, c = at.c0 + column;
         if (b >= f.B || c >= padded(f.N)) return;
@@ -35,7 +37,7 @@ __device__ __forceinline__ void finish_linear_act(const Forward& f, const float*
             if (c + i >= f.N) y.v[i] = slope.v[i] = 0.0f;
         }
         if (f.y) store_four(static_cast<T*>(f.y) + b * f.ld + c, y);
-        if (kSavesSlope && f.slope) store_four(static_cast<T*>(f.slope) + b * f.ld + c, slope);
+        if (kSavesSlope<A> && f.slope) store_four(static_cast<T*>(f.slope) + b * f.ld + c, slope);
         if (f.floats)
 #pragma unroll
             for (int i = 0; i < 4; ++i)
