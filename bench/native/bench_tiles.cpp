@@ -81,7 +81,7 @@ struct Operands {
         const int width = t.groups * kGroup, depth = t.along ? kInputs : kBlock, count = t.along ? kBlock : kInputs;
         int done = 0;
         for (; done + t.rows <= count; done += t.rows)
-            t.product(tile, x.rows(), done, panel.data(), width, depth, false);
+            t.product(tile, x.rows(), done, panel.data(), width, depth, false, nullptr);
         return 2.0 * done * width * depth * values;
     }
     void check(const Tile& t) {

@@ -8,8 +8,9 @@
 //
 // forward and dgrad read a[i][k]; wgrad reads the same kind of rows transposed, a[k][i]. Each element is one chain of
 // multiply-adds over k in order, whatever MR and NV are; `resume` goes on with the chains that the tile holds. The tile
-// is left in L1 for the epilogue. What one k is, a float or a word of two bfloat16, only multiply_add knows (float32.h,
-// bfloat16.h). Walk::widening reads float rows as forward does, and a panel of words: a row of words holds two k.
+// is left in L1 for the epilogue; where `ahead` (depth) is not NULL, step k of wgrad fetches a line that this will read.
+// What one k is, a float or a word of two bfloat16, only multiply_add knows (float32.h, bfloat16.h). Walk::widening reads
+// float rows as forward does, and a panel of words: a row of words holds two k.
 #pragma once
 #include "../layer/gemm.h"
 #include "inline.h"
@@ -26,7 +27,8 @@ FUSEDVAE_FN const float* read_anew(const float* p) {
 enum class Walk { along, across, widening };  // A's rows run along k, or across it; widening: along, B's words widened
 
 template <Walk kWalk, int MR, int NV>
-void product(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth, bool resume) {
+void product(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth, bool resume,
+             const float* const* ahead) {
     // Only dW is cut along its inner dimension. Where it is known that nothing resumes, compilers keep the zeros in registers.
     resume = resume && kWalk == Walk::across;
     V sum_of[MR][NV];
@@ -76,6 +78,7 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
                 row[0] = rows[k] + first;
                 // the next tile's columns: no prefetcher follows as many streams as rows
                 __builtin_prefetch(row[0] + 16);
+                if (ahead) __builtin_prefetch(ahead[k], 1);
             }
             if constexpr (NV <= MR) {
                 V right[NV];
@@ -107,7 +110,7 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
             }
 }
 
-using Product = void (*)(float*, const float* const*, int, const float*, ptrdiff_t, int, bool);
+using Product = void (*)(float*, const float* const*, int, const float*, ptrdiff_t, int, bool, const float* const*);
 
 // Tile heights: the tallest tile whose accumulators fit the register file, for a panel of `groups` kGroup columns.
 template <Walk kWalk, int kGroups>

@@ -70,7 +70,7 @@ void forward_row(const Forward& f, const float* x, float* sums, float* y) {
             widen_two_for(w / kGroup)(sums + c0, x, panel, w * depth, f.K);
             ++p;
         } else {
-            forward_product(f.widens, w / kGroup, 1)(sums + c0, &x, 0, panel, w, f.K, false);
+            forward_product(f.widens, w / kGroup, 1)(sums + c0, &x, 0, panel, w, f.K, false, nullptr);
         }
     }
     const int padded = f.panels.start[f.panels.count];

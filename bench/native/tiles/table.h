@@ -11,7 +11,7 @@ constexpr int kMostRows = 14, kMostGroups = 4;
 
 // tile (rows, columns) = A (rows, depth) . B (depth, columns); see microkernel.h
 using Product = void (*)(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth,
-                         bool resume);
+                         bool resume, const float* const* ahead);
 
 struct Table {
     const char* backend;
