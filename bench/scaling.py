@@ -23,7 +23,6 @@ from report import machine, table, write
 
 ROOT = Path(__file__).parent.parent
 GROUP, TALLEST = 16, 8  # csrc/layer/gemm.h: columns that are never divided, rows of a tile
-WIDEST = {"avx512": 3, "avx2": 2, "neon": 1, "scalar": 1}  # csrc/cpu/isa_*.cpp: groups of the widest panel
 WORTH, ELEMENT = 4e5, 500  # useful_threads: a thread's least work; what an output element is worth
 CORES = (2, 16, 64)
 
@@ -58,31 +57,7 @@ def layers(problem: Problem) -> list[tuple[int, int]]:
     return list(found.values())
 
 
-def cut(columns: int, widest: int) -> list[int]:
-    """Where panels start, and the last one's end (cut in csrc/model/network.cpp)."""
-    groups = -(-columns // GROUP)
-    starts = [0]
-    for end in ([groups // 2] if groups > widest else []) + [groups]:
-        while starts[-1] < end:
-            rest = end - starts[-1]
-            starts.append(starts[-1] + ((rest + 1) // 2 if rest == widest + 1 else min(rest, widest)))
-    return [start * GROUP for start in starts]
-
-
-def widest_share(columns: int, threads: int, widest: int) -> int:
-    """Columns of the thread with most, panels being dealt to where shares end (share_panels in csrc/model/plan.cpp)."""
-    ends = cut(columns, widest)
-    most = first = 0
-    for thread in range(1, threads + 1):
-        end, last = ends[-1] * thread / threads, first
-        while last < len(ends) - 1 and abs(ends[last + 1] - end) <= abs(ends[last] - end):
-            last += 1
-        last = len(ends) - 1 if thread == threads else last
-        most, first = max(most, ends[last] - ends[first]), last
-    return most
-
-
-def plan(problem: Problem, cores: int, widest: int) -> Plan:
+def plan(problem: Problem, cores: int) -> Plan:
     shapes, B = layers(problem), problem.batch
     padded = [(K, N, -(-N // GROUP) * GROUP) for K, N in shapes]
     work = B * (3 * sum(2 * K * N for K, N in shapes) + ELEMENT * sum(wide for *_, wide in padded))
@@ -90,13 +65,12 @@ def plan(problem: Problem, cores: int, widest: int) -> Plan:
     if threads == 1:
         return Plan(1, False, 1.0, 0, 0)
     weights = sum(K * wide for K, _, wide in padded)
-    imbalance = threads * sum(K * widest_share(N, threads, widest) for K, N, _ in padded) / weights
     elsewhere = (threads - 1) / threads
-    if weights + sum(wide for *_, wide in padded) >= B * sum(wide for *_, wide in padded) and imbalance < 1.1:
+    if weights + sum(wide for *_, wide in padded) >= B * sum(wide for *_, wide in padded):
         # Forward and backward: a barrier after each layer, which then reads all columns of the one before.
         inputs = sum(K for K, _ in shapes[1:])
         outputs = sum(N for _, N in shapes[1:])
-        return Plan(threads, True, imbalance, 2 * len(shapes) - 1, int(4 * B * (inputs + outputs) * elsewhere))
+        return Plan(threads, True, 1.0, 2 * len(shapes) - 1, int(4 * B * (inputs + outputs) * elsewhere))
     # Rows: forward and backward to the end without a barrier, then dW reads everybody's rows; each thread reads all
     # weights and transposed copies, which another core updated.
     tiles = -(-B // TALLEST)
@@ -105,9 +79,9 @@ def plan(problem: Problem, cores: int, widest: int) -> Plan:
     return Plan(threads, False, 2 / 3 * uneven + 1 / 3, 1, int(exchanged))
 
 
-def predict(problem: Problem, one_thread_ms: float, cores: int, widest: int, costs: Costs, grows: bool) -> float:
+def predict(problem: Problem, one_thread_ms: float, cores: int, costs: Costs, grows: bool) -> float:
     """Milliseconds of a step. The memory's bandwidth stays at two threads' or `grows` with the cores."""
-    share = plan(problem, cores, widest)
+    share = plan(problem, cores)
     traffic = 2 * problem.state_bytes() if problem.state_bytes() > costs.last_level_cache else 0
     arithmetic = max(0.0, one_thread_ms - traffic / costs.memory_gbs[1] / 1e6)
     bandwidth = costs.memory_gbs[min(2, share.threads)] * (max(1.0, share.threads / 2) if grows else 1)
@@ -144,13 +118,12 @@ def main() -> None:
         limits = {limit["threads"]: limit for limit in config["limits"]}
         memory = {n: limits[n]["bandwidth"]["update"]["median"] for n in (1, 2)}
         costs = Costs(**pool, memory_gbs=memory, last_level_cache=limits[1]["last_level_cache"])
-        widest = WIDEST[config["versions"]["fusedvae"]["backend"]]
         ours = [row for row in config["rows"] if row["arm"] == "fusedvae" and not row["again"]]
         times = {row["threads"]: row["ms"]["median"] for row in ours}
         row = [problem.name, f"{times[1]:.4g}", f"{times[2]:.4g}"]
         for cores in CORES:
-            share = plan(problem, cores, widest)
-            low, high = (predict(problem, times[1], cores, widest, costs, grows) for grows in (True, False))
+            share = plan(problem, cores)
+            low, high = (predict(problem, times[1], cores, costs, grows) for grows in (True, False))
             found.append({"config": problem.name, "cores": cores, **asdict(share), "ms": low, "ms_same_memory": high})
             sharing = "columns" if share.by_columns else "rows" if share.threads > 1 else "alone"
             spread = f" - {high:.4g}" if high > 1.005 * low else ""

@@ -18,7 +18,7 @@ namespace {
 
 // About 50 us of pauses (25 ns each on Zen 5): longer than any serial stretch between two regions of a training loop.
 // With more threads than cores a spinning thread keeps the one it waits for from running, so it sleeps almost at once.
-constexpr int kSpins = 2000, kSpinsCrowded = 20;
+constexpr int kSpins = 2000, kSpinsCrowded = 20, kYieldEvery = 64;
 constexpr int kMaxThreads = 1024;
 
 int spins_for(int threads) { return threads <= platform::usable_cores() ? kSpins : kSpinsCrowded; }
@@ -45,6 +45,8 @@ void Signal::wait_while(uint32_t value, int spins) {
     for (int i = 0; i < spins; ++i) {
         if (load() != value) return;
         platform::cpu_pause();
+        // The one we wait for may be waiting for this core: new threads often share one for their first 0.1 s.
+        if (i % kYieldEvery == kYieldEvery - 1) std::this_thread::yield();
     }
     sleepers_.fetch_add(1);
     while (word_.load() == value) platform::wait_on(word_, value);

@@ -10,35 +10,82 @@ namespace {
 
 size_t z(int64_t i) { return static_cast<size_t>(i); }
 
-// Contiguous panels for each thread, ends nearest to equal shares of the columns.
-std::vector<Range> share_panels(Panels panels, int threads) {
-    std::vector<Range> ranges;
-    const double total = panels.start[panels.count];
-    int64_t first = 0;
-    for (int t = 1; t <= threads; ++t) {
-        const double end = total * t / threads;
-        int64_t last = first;
-        while (last < panels.count && std::abs(panels.start[last + 1] - end) <= std::abs(panels.start[last] - end))
-            ++last;
-        if (t == threads) last = panels.count;
-        ranges.push_back({first, last});
-        first = last;
+// Rows [0, size) of all panels, one panel after another, in equal shares, each from one end to the next. A panel is parted
+// at a multiple of `grain` rows.
+struct End {
+    int panel, row;
+};
+std::vector<End> equal_shares(Panels panels, int threads, int size, int grain) {
+    std::vector<End> ends{{0, 0}};
+    const double share = static_cast<double>(panels.start[panels.count]) / threads;
+    int p = 0;
+    for (int t = 1; t < threads; ++t) {
+        while (panels.start[p + 1] <= share * t) ++p;
+        const double part = (share * t - panels.start[p]) / (panels.start[p + 1] - panels.start[p]);
+        ends.push_back({p, std::min(size, grain * static_cast<int>(part * size / grain + 0.5))});
     }
-    return ranges;
+    ends.push_back({panels.count, 0});
+    return ends;
 }
 
-// The slowest thread's work over an equal share.
-double imbalance_by_columns(const Network& network, int threads) {
-    double slowest = 0.0, total = 0.0;
-    for (const Layer& layer : network.layers) {
-        const Panels p = layer.panels();
-        int64_t widest = 0;
-        for (const Range& r : share_panels(p, threads))
-            widest = std::max<int64_t>(widest, p.start[r.last] - p.start[r.first]);
-        slowest += static_cast<double>(widest) * layer.K;
-        total += static_cast<double>(layer.padded()) * layer.K;
+std::vector<Plan::Block> between(End from, End to, int size) {
+    std::vector<Plan::Block> blocks;
+    const auto add = [&](int b0, int b1, int p0, int p1) {
+        if (b0 < b1 && p0 < p1) blocks.push_back({b0, b1, p0, p1});
+    };
+    if (from.panel == to.panel) {
+        add(from.row, to.row, from.panel, from.panel + 1);
+        return blocks;
     }
-    return slowest * threads / total;
+    const int whole = from.row > 0 ? from.panel + 1 : from.panel;
+    add(from.row, size, from.panel, whole);
+    add(0, size, whole, to.panel);
+    add(0, to.row, to.panel, to.panel + 1);
+    return blocks;
+}
+
+void share_columns(Plan& plan, const Network& network) {
+    constexpr int kPair = 2;   // rows of a batch that share words in bfloat16
+    constexpr int kEight = 8;  // rows of weights that are transposed together
+    for (size_t l = 0; l < network.layers.size(); ++l) {
+        const Layer& layer = network.layers[l];
+        const std::vector<End> forward = equal_shares(layer.panels(), plan.threads, plan.B, kPair),
+                               dgrad = equal_shares(layer.panels_t(), plan.threads, plan.B, kPair),
+                               wgrad = equal_shares(layer.panels(), plan.threads, layer.K, kEight);
+        for (size_t t = 0; t < z(plan.threads); ++t) {
+            plan.forward[l].push_back(between(forward[t], forward[t + 1], plan.B));
+            plan.dgrad[l].push_back(between(dgrad[t], dgrad[t + 1], plan.B));
+            for (const Plan::Block& block : between(wgrad[t], wgrad[t + 1], layer.K))
+                for (int p = block.p0; p < block.p1; ++p)
+                    plan.tiles[t].push_back({static_cast<int>(l), p, block.b0, block.b1});
+        }
+    }
+}
+
+void share_rows(Plan& plan, const Network& network) {
+    double total = 0.0, done = 0.0;  // dW's work, in columns times rows of eight
+    for (const Layer& layer : network.layers) total += static_cast<double>(layer.padded()) * ((layer.K + 7) / 8);
+    for (size_t l = 0; l < network.layers.size(); ++l) {
+        const Layer& layer = network.layers[l];
+        for (const Range& mine : plan.rows) {
+            const int b0 = static_cast<int>(mine.first), b1 = static_cast<int>(mine.last);
+            plan.forward[l].push_back({{b0, b1, 0, layer.panels().count}});
+            plan.dgrad[l].push_back({{b0, b1, 0, layer.panels_t().count}});
+        }
+        for (int p = 0; p < layer.count(); ++p) {
+            const int w = layer.starts[z(p) + 1] - layer.starts[z(p)];
+            for (int k = 0; k < layer.K;) {  // cut where a thread's share ends
+                const int thread = std::min(plan.threads - 1, static_cast<int>(done / total * plan.threads));
+                const double left = total * (thread + 1) / plan.threads - done;
+                const int rows = thread == plan.threads - 1
+                                     ? layer.K - k
+                                     : std::min(layer.K - k, 8 * std::max(1, static_cast<int>(left / w + 0.5)));
+                plan.tiles[z(thread)].push_back({static_cast<int>(l), p, k, k + rows});
+                done += static_cast<double>(w) * ((rows + 7) / 8);
+                k += rows;
+            }
+        }
+    }
 }
 
 }  // namespace
@@ -47,43 +94,20 @@ Plan make_plan(const Network& network, Sharing sharing, int threads, int B) {
     Plan plan;
     plan.threads = threads;
     plan.B = B;
-    // Columns win while weights outnumber activations and every thread has panels enough (bench/README.md has the
-    // measurements): 0.18 against 0.212 ms on `iwae`, 0.887 against 0.959 on `wide`, but 0.0806 against
-    // 0.0544 on `tabular`.
+    // Columns win while weights outnumber activations (bench/README.md has the measurements): 0.18 against 0.212 ms on
+    // `iwae`, 0.887 against 0.959 on `wide`, but 0.0806 against 0.0544 on `tabular`.
     size_t activations = 0;
     for (const Layer& layer : network.layers) activations += z(B) * z(layer.padded());
-    const bool columns_win = network.floats >= activations && imbalance_by_columns(network, threads) < 1.1;
+    const bool columns_win = network.floats >= activations;
     plan.by_columns = threads > 1 && (sharing == Sharing::by_shape ? columns_win : sharing == Sharing::by_columns);
     for (int t = 0; t < threads; ++t) plan.rows.push_back(share(B, kMaxRows, t, threads));
+    plan.forward.resize(network.layers.size());
+    plan.dgrad.resize(network.layers.size());
     plan.tiles.resize(z(threads));
-
-    double total = 0.0, done = 0.0;  // dW's work, in columns times rows of eight
-    for (const Layer& layer : network.layers) total += static_cast<double>(layer.padded()) * ((layer.K + 7) / 8);
-    for (size_t l = 0; l < network.layers.size(); ++l) {
-        const Layer& layer = network.layers[l];
-        const int index = static_cast<int>(l);
-        plan.panels.push_back(share_panels(layer.panels(), threads));
-        plan.panels_t.push_back(share_panels(layer.panels_t(), threads));
-        for (int p = 0; p < layer.count(); ++p) {
-            if (plan.by_columns) {
-                for (int t = 0; t < threads; ++t)
-                    if (p >= plan.panels[l][z(t)].first && p < plan.panels[l][z(t)].last)
-                        plan.tiles[z(t)].push_back({index, p, 0, layer.K});
-                continue;
-            }
-            const int w = layer.starts[z(p) + 1] - layer.starts[z(p)];
-            for (int k = 0; k < layer.K;) {  // cut where a thread's share ends
-                const int thread = std::min(threads - 1, static_cast<int>(done / total * threads));
-                const double left = total * (thread + 1) / threads - done;
-                const int rows = thread == threads - 1
-                                     ? layer.K - k
-                                     : std::min(layer.K - k, 8 * std::max(1, static_cast<int>(left / w + 0.5)));
-                plan.tiles[z(thread)].push_back({index, p, k, k + rows});
-                done += static_cast<double>(w) * ((rows + 7) / 8);
-                k += rows;
-            }
-        }
-    }
+    if (plan.by_columns)
+        share_columns(plan, network);
+    else
+        share_rows(plan, network);
     return plan;
 }
 

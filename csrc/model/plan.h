@@ -2,8 +2,9 @@
 //
 // Who does what in a step. Two ways to share the work among threads, with the same bits:
 //
-//     by columns  each thread owns a range of every layer's output columns, in forward, dW and update alike, so that a
-//                 weight stays in one core's cache; a barrier per layer
+//     by columns  each thread owns the same range of a layer's output columns in forward, dW and update, so that a weight
+//                 stays in one core's cache; a barrier per layer. Shares are equal: they end within a panel, part of
+//                 whose rows (of the batch; for dW, of the weights) goes to the next thread
 //     by rows     each thread takes a block of batch rows through forward, loss and dX without a barrier; then one
 //                 barrier, then dW by tiles
 #pragma once
@@ -18,15 +19,18 @@ namespace fusedvae {
 enum class Sharing { by_shape, by_columns, by_rows };
 
 struct Plan {       // for one number of threads and rows
+    struct Block {  // rows [b0, b1) of panels [p0, p1)
+        int b0, b1, p0, p1;
+    };
     struct Tiles {  // rows [k0, k1) of dW's panel
         int layer, panel, k0, k1;
     };
+    using Blocks = std::vector<std::vector<std::vector<Block>>>;  // [layer][thread][...]
     int threads = 0, B = 0;
     bool by_columns = false;
-    std::vector<Range> rows;                   // [thread]
-    std::vector<std::vector<Range>> panels;    // [layer][thread], forward
-    std::vector<std::vector<Range>> panels_t;  // [layer][thread], dgrad
-    std::vector<std::vector<Tiles>> tiles;     // [thread], wgrad
+    std::vector<Range> rows;                // [thread], of what is done row by row
+    Blocks forward, dgrad;                  // dgrad: panels of the transposed copy
+    std::vector<std::vector<Tiles>> tiles;  // [thread], wgrad
 };
 Plan make_plan(const Network& network, Sharing sharing, int threads, int B);
 

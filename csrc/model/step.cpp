@@ -218,14 +218,9 @@ void Step::to_words(Range rows) {
 
 void Step::forward(const Team& team) {
     for (size_t l = 0; l < forward_.size(); ++l) {
-        const Range rows = plan_.rows[z(team.thread)], panels = plan_.panels[l][z(team.thread)];
-        if (plan_.by_columns) {
-            backend_.forward(forward_[l], 0, plan_.B, static_cast<int>(panels.first), static_cast<int>(panels.last));
-            team.meet();
-        } else {
-            backend_.forward(forward_[l], static_cast<int>(rows.first), static_cast<int>(rows.last), 0,
-                             forward_[l].panels.count);
-        }
+        for (const Plan::Block& k : plan_.forward[l][z(team.thread)])
+            backend_.forward(forward_[l], k.b0, k.b1, k.p0, k.p1);
+        if (plan_.by_columns) team.meet();
     }
 }
 
@@ -261,14 +256,8 @@ void Step::weigh_dimensions(const Team& team, const Batch& batch) {
 
 void Step::backward(const Team& team) {
     for (size_t l = dgrad_.size() - 1; l > 0; --l) {
-        const Range rows = plan_.rows[z(team.thread)], panels = plan_.panels_t[l][z(team.thread)];
-        if (plan_.by_columns) {
-            backend_.dgrad(dgrad_[l], 0, plan_.B, static_cast<int>(panels.first), static_cast<int>(panels.last));
-            team.meet();
-        } else {
-            backend_.dgrad(dgrad_[l], static_cast<int>(rows.first), static_cast<int>(rows.last), 0,
-                           dgrad_[l].panels.count);
-        }
+        for (const Plan::Block& k : plan_.dgrad[l][z(team.thread)]) backend_.dgrad(dgrad_[l], k.b0, k.b1, k.p0, k.p1);
+        if (plan_.by_columns) team.meet();
     }
     if (!plan_.by_columns) team.meet();
 }

@@ -4,6 +4,7 @@
 // thread's, on every backend, whether or not the shape suits the way.
 #include "bench/native/training.h"
 #include "check.h"
+#include "model/plan.h"
 
 using namespace fusedvae;
 
@@ -20,13 +21,13 @@ struct Case {
 TEST(columns_and_rows_give_the_same_bits) {
     // Layers of one panel, which leave a thread without columns; of several; a latent wider than a panel; odd widths.
     for (const Case& c : {Case{"30-64-32-8", "gaussian", 40}, Case{"200-150-70", "bernoulli", 33},
-                          Case{"49-100-97-3", "gaussian", 200}})
+                          Case{"49-100-97-3", "gaussian", 200}, Case{"40-50-4", "gaussian", 3}})
         for (const Backend* backend : bench::backends_here()) {
             const Config config = bench::parse_network(c.layers, c.likelihood);
             const std::vector<float> data = bench::make_data(2 * c.B, config.width());
             std::vector<float> expected;
             std::vector<double> losses;
-            for (int threads : {1, 2, 3, 5})
+            for (int threads : {1, 2, 3, 5, 16})
                 for (Sharing sharing : {Sharing::by_rows, Sharing::by_columns}) {
                     bench::Training training(config, *backend, sharing, c.B, data);
                     std::vector<double> got;
@@ -40,4 +41,36 @@ TEST(columns_and_rows_give_the_same_bits) {
                     CHECK(got == losses);
                 }
         }
+}
+
+TEST(a_plan_covers_every_element_once) {
+    const Network network(bench::parse_network("200-150-70-3", "bernoulli"), *bench::backends_here().back());
+    for (int B : {1, 7, 20, 128})
+        for (int threads : {1, 2, 3, 5, 16, 64})
+            for (Sharing sharing : {Sharing::by_rows, Sharing::by_columns}) {
+                const Plan plan = make_plan(network, sharing, threads, B);
+                for (size_t l = 0; l < network.layers.size(); ++l) {
+                    const Layer& layer = network.layers[l];
+                    const auto counts = [](int rows, Panels panels) {
+                        return std::vector<int>(static_cast<size_t>(rows) * static_cast<size_t>(panels.count));
+                    };
+                    std::vector<int> forward = counts(B, layer.panels()), dgrad = counts(B, layer.panels_t()),
+                                     wgrad = counts(layer.K, layer.panels());
+                    const auto count = [](std::vector<int>& seen, Panels panels, Plan::Block k) {
+                        for (int b = k.b0; b < k.b1; ++b)
+                            for (int p = k.p0; p < k.p1; ++p) ++seen[static_cast<size_t>(b * panels.count + p)];
+                    };
+                    for (size_t t = 0; t < static_cast<size_t>(threads); ++t) {
+                        for (const Plan::Block& k : plan.forward[l][t]) count(forward, layer.panels(), k);
+                        for (const Plan::Block& k : plan.dgrad[l][t]) count(dgrad, layer.panels_t(), k);
+                        for (const Plan::Tiles& k : plan.tiles[t]) {
+                            if (k.layer != static_cast<int>(l)) continue;
+                            CHECK(k.k0 < k.k1);  // else the first one would update the biases, too
+                            count(wgrad, layer.panels(), {k.k0, k.k1, k.panel, k.panel + 1});
+                        }
+                    }
+                    for (const std::vector<int>& seen : {forward, dgrad, wgrad})
+                        CHECK(seen == std::vector<int>(seen.size(), 1));
+                }
+            }
 }
