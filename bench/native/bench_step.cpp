@@ -37,9 +37,11 @@ double run(bench::Training& training, int threads, int64_t steps) {
 
 Sharing parse_sharing(const std::string& name) {
     if (name == "shape") return Sharing::by_shape;
+    if (name == "measure") return Sharing::by_measure;
     if (name == "columns") return Sharing::by_columns;
     if (name == "rows") return Sharing::by_rows;
-    throw std::invalid_argument("an arm is BACKEND/shape, BACKEND/columns or BACKEND/rows, not " + name);
+    throw std::invalid_argument("an arm is BACKEND/shape, BACKEND/measure, BACKEND/columns or BACKEND/rows, not " +
+                                name);
 }
 
 void bench_step(int argc, char** argv) {

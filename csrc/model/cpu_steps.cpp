@@ -16,7 +16,7 @@ class CpuSteps : public Steps {
           options_(options),
           moments_(moments),
           backend_(backend_in(options.precision)),
-          step_(model.config, model.network, backend_) {}
+          step_(model.config, model.network, backend_, Sharing::by_measure) {}
 
     bool follows(const Model& model) const override { return !model.place(); }
     bool takes_many() const override { return false; }

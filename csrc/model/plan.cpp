@@ -90,20 +90,23 @@ void share_rows(Plan& plan, const Network& network) {
 
 }  // namespace
 
-Plan make_plan(const Network& network, Sharing sharing, int threads, int B) {
-    Plan plan;
-    plan.threads = threads;
-    plan.B = B;
-    // Columns win while weights outnumber activations (bench/README.md has the measurements): 0.18 against 0.212 ms on
-    // `iwae`, 0.887 against 0.959 on `wide`, but 0.0806 against 0.0544 on `tabular`.
+// Columns win while weights outnumber activations (bench/README.md has the measurements): 0.18 against 0.212 ms on `iwae`,
+// 0.887 against 0.959 on `wide`, but 0.0806 against 0.0544 on `tabular`.
+Way way_by_shape(const Network& network, int B) {
     size_t activations = 0;
     for (const Layer& layer : network.layers) activations += z(B) * z(layer.padded());
-    const bool columns_win = network.floats >= activations;
-    plan.by_columns = threads > 1 && (sharing == Sharing::by_shape ? columns_win : sharing == Sharing::by_columns);
-    for (int t = 0; t < threads; ++t) plan.rows.push_back(share(B, kMaxRows, t, threads));
+    return network.floats >= activations ? kColumns : kRows;
+}
+
+Plan make_plan(const Network& network, Way way, int threads, int B) {
+    Plan plan;
+    plan.threads = way == kAlone ? 1 : threads;
+    plan.B = B;
+    plan.by_columns = plan.threads > 1 && way == kColumns;
+    for (int t = 0; t < plan.threads; ++t) plan.rows.push_back(share(B, kMaxRows, t, plan.threads));
     plan.forward.resize(network.layers.size());
     plan.dgrad.resize(network.layers.size());
-    plan.tiles.resize(z(threads));
+    plan.tiles.resize(z(plan.threads));
     if (plan.by_columns)
         share_columns(plan, network);
     else
@@ -111,7 +114,7 @@ Plan make_plan(const Network& network, Sharing sharing, int threads, int B) {
     return plan;
 }
 
-int useful_threads(const Network& network, int64_t B, int available) {
+double worth_threads(const Network& network, int64_t B) {
     // In multiply-adds' worth: an output element's way through its epilogues, forward and backward, costs about as much as
     // 500. Measured on two Zen 5 cores, microseconds a step on one thread and on two: 8-16-z2 at batch 8 (270 thousand)
     // 2.1 and 2.8, at 16 (530) 3.2 and 3.0, at 32 (1070) 5.4 and 4.4; 64-64-z4 at batch 8 (1280) 6.3 and 5.8;
@@ -120,7 +123,11 @@ int useful_threads(const Network& network, int64_t B, int available) {
     double elements = 0.0;
     for (const Layer& layer : network.layers) elements += layer.padded();
     const double work = (3.0 * network.flops_per_row() + 500.0 * elements) * static_cast<double>(B);
-    return static_cast<int>(std::clamp(work / 4e5, 1.0, static_cast<double>(available)));
+    return work / 4e5;
+}
+
+int useful_threads(const Network& network, int64_t B, int available) {
+    return static_cast<int>(std::clamp(worth_threads(network, B), 1.0, static_cast<double>(available)));
 }
 
 }  // namespace fusedvae

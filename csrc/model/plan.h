@@ -15,8 +15,10 @@
 
 namespace fusedvae {
 
-// by_shape takes the faster way for the network, batch and threads at hand; tests and benches force one.
-enum class Sharing { by_shape, by_columns, by_rows };
+enum Way { kRows, kColumns, kAlone };  // kAlone: by one of several threads
+
+// What decides: the network's and the batch's shape, or what training measures (tuner.h). Tests and benches force a way.
+enum class Sharing { by_shape, by_measure, by_columns, by_rows };
 
 struct Plan {       // for one number of threads and rows
     struct Block {  // rows [b0, b1) of panels [p0, p1)
@@ -32,9 +34,11 @@ struct Plan {       // for one number of threads and rows
     Blocks forward, dgrad;                  // dgrad: panels of the transposed copy
     std::vector<std::vector<Tiles>> tiles;  // [thread], wgrad
 };
-Plan make_plan(const Network& network, Sharing sharing, int threads, int B);
+Plan make_plan(const Network& network, Way way, int threads, int B);
+Way way_by_shape(const Network& network, int B);
 
 // Threads that a batch of B rows is worth.
+double worth_threads(const Network& network, int64_t B);
 int useful_threads(const Network& network, int64_t B, int available);
 
 }  // namespace fusedvae

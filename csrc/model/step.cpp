@@ -6,6 +6,8 @@
 #include <exception>
 #include <mutex>
 
+#include "../backend/platform.h"
+
 namespace fusedvae {
 
 namespace {
@@ -199,7 +201,7 @@ void Step::bind_copies(Wgrad& w, int l, const Destination& d) const {
 // ---- the step --------------------------------------------------------------------------------------------------------
 
 void Step::read_rows(const Team& team, const Batch& batch) {
-    const Range mine = plan_.rows[z(team.thread)];
+    const Range mine = plan_->rows[z(team.thread)];
     if (batch.x->direct() && !batch.check) return to_words(mine);
     for (int64_t b = mine.first; b < mine.last; ++b) {
         const int64_t i = batch.index ? batch.index[b] : batch.first + b;
@@ -218,14 +220,14 @@ void Step::to_words(Range rows) {
 
 void Step::forward(const Team& team) {
     for (size_t l = 0; l < forward_.size(); ++l) {
-        for (const Plan::Block& k : plan_.forward[l][z(team.thread)])
+        for (const Plan::Block& k : plan_->forward[l][z(team.thread)])
             backend_.forward(forward_[l], k.b0, k.b1, k.p0, k.p1);
-        if (plan_.by_columns) team.meet();
+        if (plan_->by_columns) team.meet();
     }
 }
 
 void Step::sum_rows(const Team& team) {
-    const Range mine = plan_.rows[z(team.thread)];
+    const Range mine = plan_->rows[z(team.thread)];
     const auto total = [](const std::vector<float>& parts, int64_t row, int count) {
         double sum = 0.0;
         for (int p = 0; p < count; ++p) sum += parts[z(row * count + p)];
@@ -256,10 +258,10 @@ void Step::weigh_dimensions(const Team& team, const Batch& batch) {
 
 void Step::backward(const Team& team) {
     for (size_t l = dgrad_.size() - 1; l > 0; --l) {
-        for (const Plan::Block& k : plan_.dgrad[l][z(team.thread)]) backend_.dgrad(dgrad_[l], k.b0, k.b1, k.p0, k.p1);
-        if (plan_.by_columns) team.meet();
+        for (const Plan::Block& k : plan_->dgrad[l][z(team.thread)]) backend_.dgrad(dgrad_[l], k.b0, k.b1, k.p0, k.p1);
+        if (plan_->by_columns) team.meet();
     }
-    if (!plan_.by_columns) team.meet();
+    if (!plan_->by_columns) team.meet();
 }
 
 // Row sums are added in the order of the rows, by whoever asks: every thread gets the same bits.
@@ -278,7 +280,7 @@ fvae_losses Step::losses(const Batch& batch) const {
 }
 
 void Step::update(const Team& team, const Destination& d) {
-    for (const Plan::Tiles& t : plan_.tiles[z(team.thread)]) backend_.wgrad(wgrad_[z(t.layer)], t.panel, t.k0, t.k1);
+    for (const Plan::Tiles& t : plan_->tiles[z(team.thread)]) backend_.wgrad(wgrad_[z(t.layer)], t.panel, t.k0, t.k1);
     if (d.clip_norm > 0.0) apply_clipped(team, d);
 }
 
@@ -295,7 +297,7 @@ void Step::apply_clipped(const Team& team, const Destination& d) {
     const double norm = std::sqrt(sum);
     if (team.thread == 0) finite_ = std::isfinite(norm);
     if (!std::isfinite(norm)) return;
-    for (const Plan::Tiles& t : plan_.tiles[z(team.thread)]) {
+    for (const Plan::Tiles& t : plan_->tiles[z(team.thread)]) {
         Wgrad w = wgrad_[z(t.layer)];
         w.epilogue = d.epilogue;
         w.from_gradient = 1;
@@ -306,7 +308,26 @@ void Step::apply_clipped(const Team& team, const Destination& d) {
     }
 }
 
-bool Step::pass(Lease& lease, const Batch& batch, const float* parameters, const Destination* destination) {
+// NULL where there is nothing to choose, or for the rows that are left at an epoch's end.
+Tuner* Step::tuner(int threads, int B) {
+    if (sharing_ != Sharing::by_measure || threads == 1) return nullptr;
+    if (threads != tuned_threads_ || B > tuned_B_) {
+        // One thread may be faster than several only where these are hardly worth it.
+        const int ways = worth_threads(network_, B) < 8.0 ? 3 : 2;
+        tuner_.emplace(ways, way_by_shape(network_, B));
+        tuned_threads_ = threads;
+        tuned_B_ = B;
+    }
+    return B == tuned_B_ ? &*tuner_ : nullptr;
+}
+
+Way Step::chosen(int B) const {
+    if (sharing_ == Sharing::by_rows) return kRows;
+    if (sharing_ == Sharing::by_columns) return kColumns;
+    return way_by_shape(network_, B);
+}
+
+bool Step::pass(Lease& lease, Way way, const Batch& batch, const float* parameters, const Destination* destination) {
     reserve(batch.B);
     if (!batch.x->direct() && converted_.bytes() == 0) converted_ = Matrix(capacity_, network_.D);
     for (int b = 0; b < batch.B; ++b) {
@@ -314,19 +335,21 @@ bool Step::pass(Lease& lease, const Batch& batch, const float* parameters, const
         x_[z(b)] = batch.x->direct() ? reinterpret_cast<const float*>(batch.x->row(i)) : converted_.row(b);
     }
     bind(batch, parameters, destination);
-    if (plan_.threads != lease.threads() || plan_.B != batch.B)
-        plan_ = make_plan(network_, sharing_, lease.threads(), batch.B);
+    Plan& plan = plans_[z(way)];
+    if (plan.threads != (way == kAlone ? 1 : lease.threads()) || plan.B != batch.B)
+        plan = make_plan(network_, way, lease.threads(), batch.B);
+    plan_ = &plan;
 
     std::exception_ptr bad_value;
     std::mutex guard;
-    lease.run([&](const Team& team) {
+    const auto work = [&](const Team& team) {
         try {
             read_rows(team, batch);
         } catch (...) {
             const std::lock_guard<std::mutex> lock(guard);
             bad_value = std::current_exception();
         }
-        if (batch.check || (plan_.by_columns && (backend_.bfloat16 || !batch.x->direct()))) team.meet();
+        if (batch.check || (plan_->by_columns && (backend_.bfloat16 || !batch.x->direct()))) team.meet();
         if (bad_value) return;
         forward(team);
         sum_rows(team);
@@ -336,19 +359,27 @@ bool Step::pass(Lease& lease, const Batch& batch, const float* parameters, const
         const bool finite = std::isfinite(losses(batch).loss);
         if (team.thread == 0) finite_ = finite;
         if (finite) update(team, *destination);
-    });
+    };
+    if (plan.threads > 1)
+        lease.run(work);
+    else
+        work(Team{0, 1, nullptr});
     if (bad_value) std::rethrow_exception(bad_value);
     return finite_;
 }
 
 bool Step::run(Lease& lease, const Batch& batch, const Destination& destination, fvae_losses* result) {
-    const bool updated = pass(lease, batch, destination.parameters, &destination);
+    Tuner* const measured = tuner(lease.threads(), batch.B);
+    const Way way = measured ? static_cast<Way>(measured->way()) : chosen(batch.B);
+    const double start = measured && measured->trying() ? platform::seconds() : 0.0;
+    const bool updated = pass(lease, way, batch, destination.parameters, &destination);
+    if (measured) measured->took(measured->trying() ? platform::seconds() - start : 0.0);
     *result = losses(batch);
     return updated;
 }
 
 fvae_losses Step::evaluate(Lease& lease, const Batch& batch, const float* parameters) {
-    pass(lease, batch, parameters, nullptr);
+    pass(lease, chosen(batch.B), batch, parameters, nullptr);
     return losses(batch);
 }
 

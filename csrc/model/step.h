@@ -3,11 +3,14 @@
 // One training step: forward, loss and dX, then, if the loss is finite, the dW products finished by the optimiser, shared
 // among threads as plan.h says.
 #pragma once
+#include <array>
+#include <optional>
 #include <vector>
 
 #include "buffer.h"
 #include "plan.h"
 #include "rows.h"
+#include "tuner.h"
 
 namespace fusedvae {
 
@@ -48,11 +51,13 @@ class Step {
 
     int64_t bytes() const;
     // How the last batch was shared; one thread always takes rows.
-    bool by_columns() const { return plan_.by_columns; }
+    bool by_columns() const { return plan_->by_columns; }
 
   private:
     void reserve(int64_t B);
-    bool pass(Lease& lease, const Batch& batch, const float* parameters, const Destination* destination);
+    Tuner* tuner(int threads, int B);
+    Way chosen(int B) const;
+    bool pass(Lease& lease, Way way, const Batch& batch, const float* parameters, const Destination* destination);
     void bind(const Batch& batch, const float* parameters, const Destination* destination);
     void bind_copies(Wgrad& wgrad, int layer, const Destination& destination) const;
 
@@ -92,7 +97,12 @@ class Step {
     std::vector<Forward> forward_;
     std::vector<Dgrad> dgrad_;  // [layer], unused for the first
     std::vector<Wgrad> wgrad_;
-    Plan plan_;
+    std::array<Plan, Tuner::kWays> plans_;  // [way]
+    const Plan* plan_ = plans_.data();      // of the last batch
+
+    // By measure, for full batches; what it was made for.
+    std::optional<Tuner> tuner_;
+    int tuned_threads_ = 0, tuned_B_ = 0;
     bool finite_ = false;
 };
 
