@@ -312,8 +312,8 @@ void Step::apply_clipped(const Team& team, const Destination& d) {
 Tuner* Step::tuner(int threads, int B) {
     if (sharing_ != Sharing::by_measure || threads == 1) return nullptr;
     if (threads != tuned_threads_ || B > tuned_B_) {
-        // One thread may be faster than several only where these are hardly worth it.
-        const int ways = worth_threads(network_, B) < 8.0 ? 3 : 2;
+        // One thread may be faster than several only where a step is short.
+        const int ways = worth_threads(network_, B) < 64.0 ? 3 : 2;
         tuner_.emplace(ways, way_by_shape(network_, B));
         tuned_threads_ = threads;
         tuned_B_ = B;

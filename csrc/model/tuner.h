@@ -41,7 +41,7 @@ class Tuner {
     }
 
   private:
-    static constexpr int kSteps = 4, kLongestPause = 1024;
+    static constexpr int kSteps = 4, kLongestPause = 4096;
     static constexpr double kNever = std::numeric_limits<double>::infinity(), kClearly = 0.97;
 
     const int ways_;

@@ -36,8 +36,8 @@ TEST(the_fastest_way_is_taken) {
 TEST(a_change_is_followed) {
     Tuner tuner(2, 1);
     taken(tuner, 10000, {2e-3, 1e-3, 0.0});
-    CHECK(taken(tuner, 3000, {1e-3, 2e-3, 0.0})[0] > 1800);  // 1024 steps at most until it is seen
-    CHECK(taken(tuner, 3000, {2e-3, 1e-3, 0.0})[1] > 1800);
+    CHECK(taken(tuner, 10000, {1e-3, 2e-3, 0.0})[0] > 5800);  // 4096 steps at most until it is seen
+    CHECK(taken(tuner, 10000, {2e-3, 1e-3, 0.0})[1] > 5800);
 }
 
 TEST(what_is_hardly_faster_changes_nothing) {
