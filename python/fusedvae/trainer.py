@@ -27,7 +27,7 @@ class Trainer:
     - precision: what the step's products multiply, "float32", "tf32" (on GPUs alone), "bfloat16" (sums, parameters,
       moments, log-variances and losses stay float32; ValueError where the processor does not gain by it) or "auto",
       which is bfloat16 where that is to be had
-    - threads: None follows `set_num_threads`; seed: of shuffle and noise
+    - threads: at most so many; None follows `set_num_threads`. seed: of shuffle and noise
     - drop_last: leave a last short batch out
     - snapshot: keep the state of each epoch's start, restored when a loss is not finite
 

@@ -364,7 +364,7 @@ typedef struct fvae_trainer_options {
     int64_t beta_steps; /* linear: steps from 0 to beta; cyclical: steps per cycle */
     double beta_ratio;  /* cyclical: fraction of a cycle spent rising */
     double free_bits;   /* nats per latent dimension, on the batch-mean KL (Kingma et al. 2016, eq. 15); 0: none */
-    int32_t threads;    /* 0: fvae_num_threads() */
+    int32_t threads;    /* at most; 0: fvae_num_threads() */
     uint64_t seed;      /* of shuffle and noise */
     int32_t shuffle;    /* nonzero: a new order each epoch */
     int32_t drop_last;  /* nonzero: leave a last short batch out */
