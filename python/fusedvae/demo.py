@@ -94,7 +94,10 @@ def flops_per_row(config: fv.Config) -> int:
 
 @dataclass(frozen=True)
 class Result:
-    """What a demonstration found: elbo in nats per held-out row, higher is better; rates of the training alone."""
+    """What a demonstration found: elbo in nats per held-out row, higher is better; rates of the training alone.
+
+    The peak is of the processor's threads; None where a GPU trained.
+    """
 
     data: str
     rows: int
@@ -107,8 +110,9 @@ class Result:
     rows_per_second: float
     steps_per_second: float
     gflops: float
-    peak_gflops: float
-    fraction_of_peak: float
+    peak_gflops: float | None
+    fraction_of_peak: float | None
+    device: str
     threads: int
     backend: str
     picture: str | None
@@ -123,6 +127,7 @@ def run(
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     seed: int = 0,
+    device: str = "cpu",
     output: Path | None = None,
     callbacks: Sequence[Any] = (),
     log: Callable[[str], None] = lambda line: None,
@@ -133,12 +138,12 @@ def run(
     """
     if data.test is None:
         raise ValueError("the demonstration scores held-out rows: hold some out, with test_fraction=0.1 or the like")
+    model = fv.Model(config, seed=seed, device=device)
     draws = output is not None and picture.is_image_shape(data.input_shape)
     if output is not None and not draws:
         log("rows of this data are no images: no picture is made")
     if output is not None and draws:
         picture.check(output)  # before the work, not after it
-    model = fv.Model(config, seed=seed)
     trainer = fv.Trainer(model, optimizer=fv.Adam(learning_rate), batch_size=batch_size, seed=seed)
     interrupted = False
     start = time.perf_counter()
@@ -148,7 +153,7 @@ def run(
         interrupted = True
     seconds = time.perf_counter() - start
     threads = fv.get_num_threads()
-    peak = _core.measure_peak(threads, 0.5)
+    peak = _core.measure_peak(threads, 0.5) if model.device == "cpu" else None
     batches = -(-len(data.train) // batch_size)
     rows_per_second = trainer.global_step * (len(data.train) / batches) / seconds
     gflops = rows_per_second * flops_per_row(config) / 1e9
@@ -166,7 +171,8 @@ def run(
         steps_per_second=trainer.global_step / seconds,
         gflops=gflops,
         peak_gflops=peak,
-        fraction_of_peak=gflops / peak,
+        fraction_of_peak=gflops / peak if peak else None,
+        device=model.device,
         threads=threads,
         backend=fv.backend(),
         picture=str(output) if draws else None,

@@ -120,6 +120,7 @@ def test_options_that_do_not_go_together_are_2_with_one_line(tmp_path, monkeypat
     ("arguments", "message"),
     [
         (["demo", "--data", "absent.npy"], "absent.npy: no such file or folder"),
+        (["demo", "--data", "x.npy", "--device", "gpu"], 'it is "gpu"'),
         (["train", "x.npy", "--out", "absent/m.safetensors"], "absent is no folder"),
         (["train", "x.npy", "--out", "."], "it is a folder"),
         (["train", "x.npy", "--out", "m.safetensors", "--likelihood", "bernoulli"], "[0, 1]"),

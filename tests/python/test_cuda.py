@@ -262,7 +262,8 @@ def test_estimators_and_the_command_line(table, capsys):
     assert main(["train", str(table), "--out", model, "--device", "cuda", "--precision", "tf32", *options]) == 0
     assert main(["score", model, str(table), "--device", "cuda", "--out", str(table.with_name("s.csv"))]) == 0
     assert main(["sample", model, "--device", "cuda", "--n", "3", "--out", str(table.with_name("x.npy"))]) == 0
-    capsys.readouterr()
+    assert main(["demo", "--data", str(table), "--device", "cuda", *options]) == 0
+    assert "GFLOP/s on cuda:0" in capsys.readouterr().out
     assert main(["info", "--json"]) == 0
     assert "cuda:0" in json.loads(capsys.readouterr().out)["gpus"]
 
