@@ -42,6 +42,8 @@ class Step {
   public:
     // A backend of bfloat16 words runs training steps only.
     Step(const Config& config, const Network& network, const Backend& backend, Sharing sharing = Sharing::by_shape);
+    Step(const Step&) = delete;
+    Step& operator=(const Step&) = delete;
 
     // Fills *losses. False where the loss (or, with clipping, the gradient's norm) is not finite: then nothing was
     // updated. Throws, before anything is updated, what a batch's check finds.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Which of several ways to take the same step is the fastest now. That is measured while training, because it hangs on
-// what no program is told: how long a cache line takes from core to core (0.1 or 0.6 us on one and the same virtual
+// Which of several ways to take the same step is the fastest now. That is measured while training, because it depends
+// on what no program is told: how long a cache line takes from core to core (0.1 or 0.6 us on one and the same virtual
 // machine, changing within minutes), and who else is at work. The ways give the same bits, so nothing else depends on it.
 #pragma once
 #include <algorithm>
