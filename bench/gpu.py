@@ -27,6 +27,7 @@ import numpy as np
 from arms.cuda import ARMS, PRECISIONS
 from arms.reference import Reference
 from fusedvae import _core
+from fusedvae._gpu import why_no_gpu
 from problems import PROBLEMS, Problem
 from report import machine, summary, table, write
 
@@ -39,7 +40,7 @@ TOLERANCE = {"float32": 5e-6, "tf32": 2e-3}
 def main() -> None:
     options = parse()
     if len(fv.available_devices()) == 1:
-        print(f"skipped: {why_none()}")
+        print(f"skipped: {why_no_gpu()}")
         return
     card = _core.device_properties("cuda")
     print(f"{card['name']}, compute capability {'.'.join(map(str, card['capability']))}")
@@ -165,14 +166,6 @@ def floors(problem: Problem, precision: str, limits: dict) -> dict:
         "bytes": 1e6 * problem.step_bytes() / limits["bytes"],
         "stages": 1e6 * stages * limits["stage"],
     }
-
-
-def why_none() -> str:
-    try:
-        _core.device_properties("cuda")
-    except (RuntimeError, ValueError) as error:
-        return str(error)
-    raise AssertionError("a GPU that was not counted")
 
 
 def parse() -> argparse.Namespace:

@@ -75,22 +75,20 @@ constexpr int kLinesAhead = 256;
 // that has steps enough, a line at each step, since many misses at once hold up its own loads (`genes` takes 8 % longer
 // so). Returns the lines for the `depth` steps, a part of `lines`, or NULL where all were fetched at once.
 FUSEDVAE_FN const float* const* fetch_slot(const Slot& s, int n, int depth, const float** lines) {
+    const auto for_each_line = [&](auto take) __attribute__((always_inline)) {
+        for (int i = 0; i < n; i += kLine) {
+            take(s.value + i);
+            if (s.m) take(s.m + i);
+            if (s.v) take(s.v + i);
+        }
+    };
     const int count = (1 + !!s.m + !!s.v) * (n / kLine);
     if (count > kLinesAhead || count > 2 * depth) {
-        for (int i = 0; i < n; i += kLine) {
-            __builtin_prefetch(s.value + i, 1);
-            if (s.m) __builtin_prefetch(s.m + i, 1);
-            if (s.v) __builtin_prefetch(s.v + i, 1);
-        }
+        for_each_line([](const float* line) __attribute__((always_inline)) { __builtin_prefetch(line, 1); });
         return nullptr;
     }
-    int put = 0;
-    for (int i = 0; i < n; i += kLine) {
-        lines[put++] = s.value + i;
-        if (s.m) lines[put++] = s.m + i;
-        if (s.v) lines[put++] = s.v + i;
-    }
-    int now = 0;
+    int put = 0, now = 0;
+    for_each_line([&](const float* line) __attribute__((always_inline)) { lines[put++] = line; });
     for (; put - now > depth; ++now) __builtin_prefetch(lines[now], 1);
     for (; put < depth; ++put) lines[put] = s.value;
     return lines + now;

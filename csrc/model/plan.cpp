@@ -63,7 +63,9 @@ void share_columns(Plan& plan, const Network& network) {
 }
 
 void share_rows(Plan& plan, const Network& network) {
-    double total = 0.0, done = 0.0;  // dW's work, in columns times rows of eight
+    // dW's work, in columns times rows of eight, in one row through all layers: with every layer in equal shares instead,
+    // `tabular`, whose layers are small, takes 8 % longer in bfloat16.
+    double total = 0.0, done = 0.0;
     for (const Layer& layer : network.layers) total += static_cast<double>(layer.padded()) * ((layer.K + 7) / 8);
     for (size_t l = 0; l < network.layers.size(); ++l) {
         const Layer& layer = network.layers[l];

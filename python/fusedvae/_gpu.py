@@ -95,6 +95,15 @@ class DeviceArray:
         return f"DeviceArray({self.shape}, {self.dtype}, {self.device!r})"
 
 
+def why_no_gpu() -> str:
+    """What stands between this process and a GPU, where `available_devices` names none."""
+    try:
+        _core.device_properties("cuda")
+    except (RuntimeError, ValueError) as error:
+        return str(error)
+    raise AssertionError("a GPU that was not counted")
+
+
 def result(array: Any) -> Any:
     """What a method returns: NumPy's array as it is, the engine's in a GPU's memory as a `DeviceArray`."""
     return DeviceArray._wrap(array) if isinstance(array, _core.DeviceArray) else array

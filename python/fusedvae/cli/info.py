@@ -11,6 +11,7 @@ import fusedvae as fv
 
 from .. import _core
 from .._checks import counted
+from .._gpu import why_no_gpu
 from .fitting import widths
 from .options import add_command, add_json
 from .terminal import print_json
@@ -70,16 +71,8 @@ def _installation(options: argparse.Namespace) -> int:
             f"{name:12} {gpu['name']}, {size:.1f} GB ({free:.1f} GB free), {', '.join(fv.available_precisions(name))}"
         )
     if not gpus:
-        print(f"cuda         {_why_none()}")
+        print(f"cuda         {why_no_gpu()}")
     return 0
-
-
-def _why_none() -> str:
-    try:
-        _core.device_properties("cuda")
-    except (RuntimeError, ValueError) as error:
-        return str(error)
-    raise AssertionError("a GPU that was not counted")
 
 
 def _column(column: fv.Column) -> str:
