@@ -68,7 +68,6 @@ void dgrad(const Dgrad& g, int b0, int b1, int p0, int p1) {
     });
 }
 
-constexpr int kLine = 16;  // floats of a cache line
 constexpr int kLinesAhead = 256;
 
 // What an optimiser is about to read and write, n values of each kind, is fetched while the product before it runs: where

@@ -33,6 +33,7 @@ void widen_two(float* sums, const float* x, const float* b, ptrdiff_t panel, int
     const auto low = [](V words) __attribute__((always_inline)) { return low_half(words); };
     const auto high = [](V words) __attribute__((always_inline)) { return high_half(words); };
     for (int k = 0; k + 1 < depth; k += 2, b += NV * kLanes) {
+        for (int p = 0; p < 2; ++p) fetch_ahead<NV * kLanes>(b + p * panel);
         step(k, low);
         b = read_anew(b);
         step(k + 1, high);
