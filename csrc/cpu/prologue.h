@@ -22,6 +22,15 @@ FUSEDVAE_FN void convert_values(float* out, const T* in, int64_t n, float factor
     }
 }
 
+// Upper halves of floats.
+FUSEDVAE_FN V load_bfloat16(const uint16_t* p) {
+    uint32_t bits[kLanes];
+    for (int i = 0; i < kLanes; ++i) bits[i] = (uint32_t)p[i] << 16;
+    float values[kLanes];
+    memcpy(values, bits, sizeof values);
+    return load(values);
+}
+
 void convert(float* out, const void* in, RowType type, int64_t n, float factor) {
     switch (type) {
         case RowType::float32:
@@ -30,6 +39,9 @@ void convert(float* out, const void* in, RowType type, int64_t n, float factor) 
             return convert_values(out, (const double*)in, n, factor, [](const double* p) { return load_double(p); });
         case RowType::float16:
             return convert_values(out, (const uint16_t*)in, n, factor, [](const uint16_t* p) { return load_half(p); });
+        case RowType::bfloat16:
+            return convert_values(out, (const uint16_t*)in, n, factor,
+                                  [](const uint16_t* p) { return load_bfloat16(p); });
         case RowType::uint8:
         case RowType::boolean:
             return convert_values(out, (const uint8_t*)in, n, factor, [](const uint8_t* p) { return load_u8(p); });

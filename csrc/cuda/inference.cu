@@ -65,15 +65,15 @@ class Blocks {
 
     // Rows as a product reads them; float_rows also as a likelihood does.
     Factor read(const Source& source, int64_t n, int columns) {
-        const Factor floats = float_rows(source, n, columns);
-        if (!bfloat16()) return floats;
+        if (!bfloat16()) return float_rows(source, n, columns);
+        if (reads_in_place(source, columns, true)) return {source.data, source.stride / 2, nullptr, 1, 0};
         const int64_t ld = padded(columns);
         uint16_t* const half = areas_.need(areas_.x_half, n * ld);
         read_rows(source, n, columns, nullptr, 0, half, ld, stream());
         return {half, ld, nullptr, 1, 0};
     }
     Factor float_rows(const Source& source, int64_t n, int columns) {
-        if (reads_in_place(source, columns)) return {source.data, source.stride / 4, nullptr, 1, 0};
+        if (reads_in_place(source, columns, false)) return {source.data, source.stride / 4, nullptr, 1, 0};
         const int64_t ld = padded(columns);
         float* const x = areas_.need(areas_.x, n * ld);
         read_rows(source, n, columns, x, ld, nullptr, 0, stream());

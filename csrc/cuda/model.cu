@@ -7,9 +7,11 @@
 
 namespace fusedvae::cuda {
 
-bool reads_in_place(const Source& source, int columns) {
-    return source.type == RowType::float32 && source.step == 1 && source.factor == 1.0f && source.stride % 16 == 0 &&
-           reinterpret_cast<uintptr_t>(source.data) % 16 == 0 && (source.padded || columns % 4 == 0);
+bool reads_in_place(const Source& source, int columns, bool bfloat16) {
+    const int piece = bfloat16 ? 8 : 4;  // values of 16 bytes
+    return source.type == (bfloat16 ? RowType::bfloat16 : RowType::float32) && source.step == 1 &&
+           source.factor == 1.0f && source.stride % 16 == 0 && reinterpret_cast<uintptr_t>(source.data) % 16 == 0 &&
+           (source.padded || columns % piece == 0);
 }
 
 void stage_rows(const Rows& rows, const uint32_t* index, int64_t first, int64_t count, float* out) {

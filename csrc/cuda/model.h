@@ -12,8 +12,8 @@
 
 namespace fusedvae::cuda {
 
-// Device memory for rows: `in_place` where products can read the source itself.
-bool reads_in_place(const Source& source, int columns);
+// Whether products can read the source itself: those of float32 and tf32, or those of bfloat16.
+bool reads_in_place(const Source& source, int columns, bool bfloat16);
 
 // Host rows as float32 (count, ld) with zeros past the last column, ld = padded(width): rows index[i], or first + i.
 void stage_rows(const Rows& rows, const uint32_t* index, int64_t first, int64_t count, float* out);

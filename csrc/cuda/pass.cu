@@ -71,10 +71,10 @@ void Pass::bind(const Batch& batch, const Clock& clock, const Goal* goal, Losses
     B_ = batch.B;
     source_ = batch.source;
     source_.clock = clock;
-    const bool in_place = reads_in_place(batch.source, network_.D);
-    reads_ = kernels_.bfloat16 || !in_place;
-    if (!in_place) resize(x_floats_, capacity_ * padded(network_.D), kBatchAdvice);
-    if (kernels_.bfloat16) resize(x_half_, capacity_ * padded(network_.D), kBatchAdvice);
+    read_floats_ = !reads_in_place(batch.source, network_.D, false);
+    read_half_ = kernels_.bfloat16 && !reads_in_place(batch.source, network_.D, true);
+    if (read_floats_) resize(x_floats_, capacity_ * padded(network_.D), kBatchAdvice);
+    if (read_half_) resize(x_half_, capacity_ * padded(network_.D), kBatchAdvice);
     loss_ = {clock,
              nll_.data(),
              kl_.data(),
@@ -96,11 +96,13 @@ void Pass::bind(const Batch& batch, const Clock& clock, const Goal* goal, Losses
 void Pass::bind_forward(const Batch& batch) {
     const int last = static_cast<int>(network_.layers.size()) - 1;
     const Chip& chip = context_->chip();
-    const bool in_place = reads_in_place(batch.source, network_.D);
     const int64_t ld = padded(network_.D);
-    const Factor target = in_place ? Factor{batch.source.data, batch.source.stride / 4, batch.source.index, 1, 0}
-                                   : Factor{x_floats_.data(), ld, nullptr, 1, 0};
-    Factor x = kernels_.bfloat16 ? Factor{x_half_.data(), ld, nullptr, 1, 0} : target;
+    const auto rows = [&](bool read, const void* copy, int64_t item) {
+        return read ? Factor{copy, ld, nullptr, 1, 0}
+                    : Factor{batch.source.data, batch.source.stride / item, batch.source.index, 1, 0};
+    };
+    const Factor target = rows(read_floats_, x_floats_.data(), 4);
+    Factor x = kernels_.bfloat16 ? rows(read_half_, x_half_.data(), 2) : target;
     for (int l = 0; l <= last; ++l) {
         const Layer& layer = network_.layers[z(l)];
         const Results& r = results_[z(l)];
@@ -227,12 +229,11 @@ void Pass::bind_backward(const Batch& batch, const Goal& goal) {
 void Pass::enqueue(int at) {
     const cudaStream_t stream = context_->stream();
     const bool trains = group_.count > 0;
-    if (reads_) {
+    if (read_floats_ || read_half_) {
         source_.clock.at = at;
         const int64_t ld = padded(network_.D);
-        const bool in_place = reads_in_place(source_, network_.D);
-        read_rows(source_, B_, network_.D, in_place ? nullptr : x_floats_.data(), ld,
-                  kernels_.bfloat16 ? x_half_.data() : nullptr, ld, stream);
+        read_rows(source_, B_, network_.D, read_floats_ ? x_floats_.data() : nullptr, ld,
+                  read_half_ ? x_half_.data() : nullptr, ld, stream);
     }
     for (size_t l = 0; l < forward_.size(); ++l) {
         forward_[l].clock.at = at;

@@ -74,7 +74,7 @@ class Pass {
     const uint16_t* bound_half_ = nullptr;
 
     Source source_{};
-    bool reads_ = false;
+    bool read_floats_ = false, read_half_ = false;  // what products and targets cannot read where it lies
     int B_ = 0;
     std::vector<Forward> forward_;
     std::vector<Dgrad> dgrad_;  // [layer], unused for the first

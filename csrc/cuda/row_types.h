@@ -25,6 +25,8 @@ __device__ __forceinline__ float read_value(const void* row, RowType type, int64
             return static_cast<float>(static_cast<const double*>(row)[i]);
         case RowType::float16:
             return half_value(static_cast<const uint16_t*>(row)[i]);
+        case RowType::bfloat16:
+            return __uint_as_float(static_cast<uint32_t>(static_cast<const uint16_t*>(row)[i]) << 16);
         case RowType::uint8:
         case RowType::boolean:
             return static_cast<float>(static_cast<const uint8_t*>(row)[i]);

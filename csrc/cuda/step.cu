@@ -121,16 +121,18 @@ void StepOnDevice::hold(const Rows& x) {
         return;
     }
     const int64_t width = x.width, ld = padded(width);
-    const bool narrow = !x.table && (x.type == RowType::uint8 || x.type == RowType::boolean);
+    const int64_t item = value_bytes(x.type);
+    const bool narrow = !x.table && item < static_cast<int64_t>(sizeof(float));
     // A tenth is left to the batch's own buffers and to others. A table's rows on the device do not come back to be streamed.
-    const int64_t wanted = narrow ? x.count * width : x.count * ld * static_cast<int64_t>(sizeof(float));
+    const int64_t row = width * item;
+    const int64_t wanted = narrow ? x.count * row : x.count * ld * static_cast<int64_t>(sizeof(float));
     if (x.streamed || (!x.on_device && wanted > context_->free_bytes() / 10 * 9)) return;
     const char* what = "the data set";
     if (narrow) {
-        bytes_of_x_ = Buffer<unsigned char>(context_, x.count * width, what);
-        for (int64_t i = 0; x.stride != width && i < x.count; ++i) bytes_of_x_.upload(x.row(i), width, i * width);
-        if (x.stride == width) bytes_of_x_.upload(x.data, x.count * width);
-        source_ = {bytes_of_x_.data(), x.type, width, 1, x.factor, nullptr, {}, false};
+        bytes_of_x_ = Buffer<unsigned char>(context_, x.count * row, what);
+        for (int64_t i = 0; x.stride != row && i < x.count; ++i) bytes_of_x_.upload(x.row(i), row, i * row);
+        if (x.stride == row) bytes_of_x_.upload(x.data, x.count * row);
+        source_ = {bytes_of_x_.data(), x.type, row, 1, x.factor, nullptr, {}, false};
     } else {
         floats_ = Buffer<float>(context_, x.count * ld, what);
         const int64_t rows = std::max<int64_t>(1, std::min(x.count, kChunkFloats / ld));

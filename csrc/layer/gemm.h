@@ -179,6 +179,6 @@ struct Wgrad {
 };
 
 // What rows from outside hold.
-enum class RowType { float32, float64, float16, uint8, boolean };
+enum class RowType { float32, float64, float16, uint8, boolean, bfloat16 };
 
 }  // namespace fusedvae

@@ -15,20 +15,21 @@
 
 namespace fusedvae {
 
-namespace {
-
-int64_t bytes_of(RowType type) {
+int64_t value_bytes(RowType type) {
     switch (type) {
         case RowType::float64:
             return 8;
         case RowType::float32:
             return 4;
         case RowType::float16:
+        case RowType::bfloat16:
             return 2;
         default:
             return 1;
     }
 }
+
+namespace {
 
 std::string shape(int64_t rows, int64_t columns) {
     return "(" + std::to_string(rows) + ", " + std::to_string(columns) + ")";
@@ -47,7 +48,7 @@ Rows::Rows(const float* values, int64_t rows, int64_t row_width)
 
 Rows::Rows(const fvae_array& array, const Config& config, const char* what) : what_(what) {
     const int dtype = code_of(array.dtype);
-    if (dtype < FVAE_FLOAT32 || dtype > FVAE_BOOL)
+    if (dtype < FVAE_FLOAT32 || dtype > FVAE_BFLOAT16)
         throw Error(FVAE_TYPE_ERROR, what_ + " has dtype number " + std::to_string(dtype) + "; the library reads " +
                                          known_names<fvae_dtype>());
     data = static_cast<const unsigned char*>(array.data);
@@ -62,7 +63,7 @@ Rows::Rows(const fvae_array& array, const Config& config, const char* what) : wh
                                     std::to_string(config.width()) + " columns");
     if (count > UINT32_MAX)
         throw std::invalid_argument(what_ + " has " + std::to_string(count) + " rows; at most 2^32 - 1 are read");
-    const int64_t item = bytes_of(type), farthest = INT64_MAX / count;
+    const int64_t item = value_bytes(type), farthest = INT64_MAX / count;
     stride = array.row_stride ? array.row_stride : columns * item;
     if (stride > farthest || stride < -farthest)
         throw std::invalid_argument(what_ + " has a row_stride of " + std::to_string(stride) +
@@ -126,7 +127,7 @@ double Rows::raw(int64_t i, int64_t column) const {
             return reinterpret_cast<const double*>(row(i))[column];
         default: {  // types whose every value a float holds
             float value;
-            fusedvae::backend().convert(&value, row(i) + column * bytes_of(type), type, 1, 1.0f);
+            fusedvae::backend().convert(&value, row(i) + column * value_bytes(type), type, 1, 1.0f);
             return double{value};
         }
     }
@@ -167,7 +168,8 @@ uint64_t Rows::fingerprint(const std::function<const void*(int64_t)>& row_at) co
     add(numbers, sizeof numbers);
     const int64_t sampled = std::min<int64_t>(count, 1024);
     for (int64_t i = 0; i < sampled; ++i)
-        add(row_at(i * (count - 1) / std::max<int64_t>(1, sampled - 1)), static_cast<size_t>(columns * bytes_of(type)));
+        add(row_at(i * (count - 1) / std::max<int64_t>(1, sampled - 1)),
+            static_cast<size_t>(columns * value_bytes(type)));
     return hash;
 }
 

@@ -11,6 +11,8 @@
 
 namespace fusedvae {
 
+int64_t value_bytes(RowType type);
+
 struct Rows {
     const unsigned char* data = nullptr;
     RowType type = RowType::float32;

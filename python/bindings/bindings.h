@@ -38,7 +38,8 @@ struct Rows {
     fvae_array view;
     std::optional<void*> stream;  // in whose order a GPU's rows are made; none: they are there
 
-    Rows(py::array source, bool streamed);
+    // bfloat16: the array holds the words of such values
+    Rows(py::array source, bool streamed, bool bfloat16);
     // n rows of `columns` neighbouring values at an address; keeper holds them there
     Rows(uintptr_t address, const std::string& typestr, int64_t n, int64_t columns, std::optional<uintptr_t> stream,
          py::object keeper);

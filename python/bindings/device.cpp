@@ -23,12 +23,13 @@ Taken take(const py::capsule& capsule) {
     });
 }
 
-// The type in NumPy's words, such as "<f4".
+// The type in NumPy's words, such as "<f4"; or "bfloat16", for which it has none.
 std::string typestr(const dlpack::DataType& type) {
     const char* const kinds = type.code == dlpack::kFloat  ? "<f"
                               : type.code == dlpack::kUInt ? "|u"
                               : type.code == dlpack::kBool ? "|b"
                                                            : "<i";
+    if (type.code == dlpack::kBfloat && type.bits == 16 && type.lanes == 1) return "bfloat16";
     if (type.lanes != 1 || (type.code > dlpack::kFloat && type.code != dlpack::kBool))
         throw py::type_error("the array holds values of a type that the library does not read");
     return kinds + std::to_string(type.bits / 8);

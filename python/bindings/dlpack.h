@@ -12,7 +12,7 @@ constexpr const char* kName = "dltensor";
 constexpr const char* kUsedName = "used_dltensor";
 
 enum DeviceType : int32_t { kCpu = 1, kCuda = 2, kCudaManaged = 13 };
-enum TypeCode : uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBool = 6 };
+enum TypeCode : uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kBool = 6 };
 
 struct Device {
     DeviceType type;

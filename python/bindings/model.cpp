@@ -56,7 +56,7 @@ fvae_dtype dtype_code(const py::dtype& dtype) {
                 return FVAE_BOOL;
         }
     }
-    throw py::type_error("rows must be native float32, float64, float16, uint8 or bool, not " +
+    throw py::type_error("rows must be native float32, float64, float16, bfloat16, uint8 or bool, not " +
                          py::str(dtype).cast<std::string>());
 }
 
@@ -252,16 +252,18 @@ py::tuple gradients(const BoundModel& self, const Rows& x, const std::optional<F
 Rows::Rows(uintptr_t address, const std::string& typestr, int64_t n, int64_t columns, std::optional<uintptr_t> from,
            py::object keeper)
     : array(std::move(keeper)), view(rows(reinterpret_cast<const void*>(address), FVAE_FLOAT32, n, columns)) {
-    const py::dtype dtype(typestr);
-    view.dtype = dtype_code(dtype);
+    const bool bfloat16 = typestr == "bfloat16";  // which NumPy has no word for
+    const py::dtype dtype(bfloat16 ? "<u2" : typestr);
+    view.dtype = bfloat16 ? FVAE_BFLOAT16 : dtype_code(dtype);
     view.row_stride = columns * dtype.itemsize();
     view.on_device = 1;
     // Both protocols call the default stream 1, which CUDA's functions call NULL.
     if (from) stream = *from == 1 ? nullptr : reinterpret_cast<void*>(*from);
 }
 
-Rows::Rows(py::array source, bool streamed) : array(source), view(fvae_array_default()) {
-    view.dtype = dtype_code(source.dtype());
+Rows::Rows(py::array source, bool streamed, bool bfloat16) : array(source), view(fvae_array_default()) {
+    if (bfloat16 && source.dtype().char_() != 'H') throw py::type_error("the words of bfloat16 are uint16");
+    view.dtype = bfloat16 ? FVAE_BFLOAT16 : dtype_code(source.dtype());
     if (source.ndim() != 2) throw std::invalid_argument("rows must be a matrix");
     if (source.shape(1) > 1 && source.strides(1) != source.itemsize()) {
         throw std::invalid_argument("the columns of a row must be neighbours in memory");
@@ -285,7 +287,8 @@ BoundModel::BoundModel(Model m, std::shared_ptr<Training> shared) : model(std::m
 
 void bind_model(py::module_& m) {
     py::class_<Rows>(m, "Rows")
-        .def(py::init<py::array, bool>(), py::arg("array"), py::arg("streamed") = false)
+        .def(py::init<py::array, bool, bool>(), py::arg("array"), py::arg("streamed") = false,
+             py::arg("bfloat16") = false)
         .def_static(
             "on_gpu",
             [](uintptr_t address, const std::string& typestr, int64_t n, int64_t columns,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """From whatever holds numbers to rows that the engine reads in place.
 
-Float32, float64, float16, uint8 and bool rows whose columns are neighbours in memory are used where they lie, read-only
-and memory-mapped ones too. Anything else is converted once, here; what cannot be is an error that names the fix.
+Float32, float64, float16, bfloat16, uint8 and bool rows whose columns are neighbours in memory are used where they lie,
+read-only and memory-mapped ones too. Anything else is converted once, here; what cannot be is an error that names the
+fix.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, _frames, _gpu
+from . import _bfloat16, _core, _frames, _gpu
 from .config import Config
 
 _READ_IN_PLACE = frozenset("fdeB?")
 _CONVERTED = frozenset("bhHiIlLqQg")  # other integers to float32; long double to float64
-_READABLE = "float32, float64, float16, uint8 or bool"
+_READABLE = "float32, float64, float16, bfloat16, uint8 or bool"
 
 
 def rows_of(x: Any, config: Config, name: str = "x") -> _core.Rows:
@@ -41,6 +42,8 @@ def host_array_of(x: Any, config: Config, name: str = "x") -> NDArray[Any]:
     if _gpu.is_there(x):
         raise TypeError(f"{name} is in a GPU's memory, and this works on the host: pass a copy there, as {name}.cpu()")
     array: NDArray[Any] = rows_of(x, config, name).array
+    if array.dtype == np.uint16:  # the words of bfloat16; integers are converted
+        return _bfloat16.widened(array)
     return array
 
 
@@ -49,10 +52,11 @@ def as_rows(x: Any, shape: Sequence[int], name: str = "x") -> _core.Rows:
     if _gpu.is_there(x):
         return _gpu.rows(x, shape, name)
     refuse_labels(x, name)
-    array = _as_ndarray(x, name)
+    words = _bfloat16.words_of(x)
+    array = _as_ndarray(x, name) if words is None else words
     mapped = _is_memory_mapped(array)
     matrix = _as_matrix(array, tuple(shape), name, mapped)
-    if matrix.dtype.char not in _READ_IN_PLACE or not matrix.dtype.isnative:
+    if words is None and (matrix.dtype.char not in _READ_IN_PLACE or not matrix.dtype.isnative):
         matrix = _convert(matrix, name, mapped)
     itemsize, rows = matrix.itemsize, matrix.shape[0]
     neighbours = matrix.strides[1] == itemsize or matrix.shape[1] == 1
@@ -61,7 +65,7 @@ def as_rows(x: Any, shape: Sequence[int], name: str = "x") -> _core.Rows:
         if mapped:
             raise _scattered_map(name)
         matrix = matrix.copy(order="C")
-    return _core.Rows(matrix, mapped)
+    return _core.Rows(matrix, mapped, words is not None)
 
 
 def refuse_labels(x: Any, name: str) -> None:
@@ -120,7 +124,7 @@ def _as_ndarray(x: Any, name: str) -> NDArray[Any]:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; give the masked values a value: {name}.filled(0)")
     if isinstance(x, np.ndarray):
-        return np.asarray(x)
+        return _bfloat16.as_array(x)
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise TypeError(f"{name} is a sparse matrix, which this version does not read; pass {name}.toarray()")
     if _frames.is_table(x):
@@ -135,7 +139,7 @@ def _as_ndarray(x: Any, name: str) -> NDArray[Any]:
             return np.asarray(x.to_numpy())
         if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
             return np.from_dlpack(x)
-        return np.asarray(x)
+        return _bfloat16.as_array(x)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TypeError(f"{name} ({type(x).__name__}) does not convert to a NumPy array: {error}") from error
 

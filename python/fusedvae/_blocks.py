@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks, _csv, _frames
+from ._bfloat16 import as_array
 from ._readers import require
 from ._sources import first_of, is_array
 
@@ -72,14 +73,14 @@ def blocks_of(source: Any, columns: list[str] | None) -> Iterator[Block]:
     elif _frames.is_table(source):
         yield from _tables("the table", [source], columns)
     elif is_array(source):
-        yield from _arrays("the array", np.asarray(source), columns)
+        yield from _arrays("the array", as_array(source), columns)
     else:
         for i, batch in enumerate(source):
             first = first_of(batch, f"batch {i}")
             if _frames.is_table(first):
                 yield from _tables(f"batch {i}", [first], columns)
             else:
-                yield from _arrays(f"batch {i}", np.asarray(first), columns)
+                yield from _arrays(f"batch {i}", as_array(first), columns)
 
 
 def _rows_of(width: int) -> int:

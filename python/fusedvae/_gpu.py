@@ -15,7 +15,7 @@ from . import _core
 _CUDA, _CUDA_MANAGED = 2, 13
 # What both protocols call CUDA's default stream.
 _DEFAULT_STREAM = 1
-_READ = ("<f4", "<f8", "<f2", "|u1", "|b1")
+_READ = {"<f4": 4, "<f8": 8, "<f2": 2, "bfloat16": 2, "|u1": 1, "|b1": 1}  # bytes of each
 
 
 class DeviceArray:
@@ -129,15 +129,15 @@ def rows(x: Any, shape: Sequence[int], name: str) -> _core.Rows:
     address, extents, strides, typestr, stream, keeper = _opened(x, name)
     if typestr not in _READ:
         raise TypeError(
-            f"{name} holds {np.dtype(typestr)} on a GPU, expected float32, float64, float16, uint8 or bool: convert it "
-            f"there, with {name}.float() or {name}.astype('float32')"
+            f"{name} holds {np.dtype(typestr)} on a GPU, expected float32, float64, float16, bfloat16, uint8 or bool: "
+            f"convert it there, with {name}.float() or {name}.astype('float32')"
         )
     width = int(np.prod(shape, dtype=np.int64))
     if extents[1:] != tuple(shape) and not (len(extents) == 2 and extents[1] == width):
         raise ValueError(f"{name} has shape {extents}; the model reads (n, {', '.join(map(str, shape))})")
     if not extents[0]:
         raise ValueError(f"{name} has no rows: its shape is {extents}")
-    item = dense = np.dtype(typestr).itemsize
+    item = dense = _READ[typestr]
     for extent, stride in zip(reversed(extents), reversed(strides or ()), strict=False):
         if stride != dense and extent > 1:
             raise ValueError(f"{name} is not contiguous on its GPU: pass {name}.contiguous() or a dense copy")

@@ -85,7 +85,7 @@ class Caller {
         fvae_array a = fvae_array_default();
         if (rarely()) a.struct_size = below(200);
         a.data = memory();
-        a.dtype = rarely() ? code<fvae_dtype>(5) : FVAE_FLOAT32;
+        a.dtype = rarely() ? code<fvae_dtype>(6) : FVAE_FLOAT32;
         a.rows = rarely() ? -static_cast<int64_t>(below(3)) : 1 + static_cast<int64_t>(below(kMostRows));
         a.columns = rarely() ? static_cast<int64_t>(below(2 * kMostColumns)) : columns;
         if (rarely()) a.row_stride = static_cast<int64_t>(below(3000));

@@ -126,9 +126,11 @@ bool same_bits(const Result& a, const Result& b) {
            std::memcmp(a.losses.data(), b.losses.data(), a.losses.size() * sizeof(fvae_losses)) == 0;
 }
 
-// Rows of a stride on the device, given back at the end.
+// Rows on the device, given back at the end.
 struct Memory {
     void* data;
+    Memory(const void* values, size_t bytes) : data(gpu()->allocate(bytes)) { gpu()->upload(data, values, bytes); }
+    // of a stride
     Memory(int64_t rows, int64_t stride, const float* values, int64_t columns) {
         std::vector<float> spread(static_cast<size_t>(rows * stride), std::numeric_limits<float>::quiet_NaN());
         for (int64_t r = 0; r < rows; ++r)
@@ -236,6 +238,38 @@ TEST(bytes_train_as_the_floats_they_stand_for) {
     for (const Precision precision : kPrecisions)
         CHECK(same_bits(train_on_device(config, options_of(FVAE_ADAM), as_bytes, order.order, precision),
                         train_on_device(config, options_of(FVAE_ADAM), as_floats, order.order, precision)));
+}
+
+TEST(bfloat16_rows_train_as_the_floats_they_stand_for) {
+    if (!gpu()) return;
+    const int64_t n = 50;
+    for (const int64_t D : {24, 21}) {  // 24: where products of bfloat16 read them in place
+        const Config config = config_of({{9}, {9}, D, 3}, kOutputs[2], FVAE_RELU);
+        const Data data(n, D);
+        std::vector<uint16_t> words;
+        std::vector<float> floats;
+        for (int64_t i = 0; i < n * D; ++i) {
+            uint32_t bits;
+            std::memcpy(&bits, data.x.data() + i, 4);
+            words.push_back(static_cast<uint16_t>(bits >> 16));
+            bits &= 0xffff0000u;
+            floats.push_back(0.0f);
+            std::memcpy(&floats.back(), &bits, 4);
+        }
+        fvae_array array = array_of(nullptr, n, D);
+        array.data = words.data();
+        array.dtype = FVAE_BFLOAT16;
+        const fusedvae::Rows as_words(array, config, "x"), as_floats(floats.data(), n, D);
+        const Memory x(words.data(), words.size() * sizeof(uint16_t));
+        fusedvae::Rows there = as_words;
+        there.data = static_cast<const unsigned char*>(x.data);
+        there.on_device = true;
+        for (const Precision precision : kPrecisions) {
+            const Result want = train_on_device(config, options_of(FVAE_ADAM), as_floats, data.order, precision);
+            for (const fusedvae::Rows& rows : {as_words, there})
+                CHECK(same_bits(train_on_device(config, options_of(FVAE_ADAM), rows, data.order, precision), want));
+        }
+    }
 }
 
 TEST(single_steps_are_those_of_a_run) {

@@ -9,6 +9,7 @@ import fusedvae as fv
 import numpy as np
 import pytest
 from fusedvae._arrays import as_codes, as_noise, as_rows
+from fusedvae._spool import spool
 
 
 def in_place(x: np.ndarray, *shape: int) -> bool:
@@ -65,6 +66,48 @@ def test_dtypes_agree(dtype: str, make_model):
     model = make_model(uint8_scale=1.0)
     np.testing.assert_array_equal(model.encode(x)[0], model.encode(x.astype(np.float32))[0])
     np.testing.assert_array_equal(model.elbo(x), model.elbo(x.astype(np.float32)))
+
+
+class Bfloat16:
+    """An array of bfloat16 as ml_dtypes' and JAX's are: NumPy knows a dtype of two bytes, and its name."""
+
+    dtype = "bfloat16"
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.words = np.right_shift(np.ascontiguousarray(x, np.float32).view(np.uint32), 16).astype(np.uint16)
+        self.floats = np.left_shift(self.words, 16, dtype=np.uint32).view(np.float32)
+        self.shape = x.shape
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        return self.words.view("V2")
+
+
+def test_bfloat16_is_read_in_place(make_model, x, same_bits):
+    half = Bfloat16(x)
+    assert np.shares_memory(as_rows(half, (12,)).array, half.words)
+    model = make_model()
+    np.testing.assert_array_equal(model.encode(half)[0], model.encode(half.floats)[0])
+    np.testing.assert_array_equal(model.elbo(half), model.elbo(half.floats))
+    np.testing.assert_array_equal(as_codes(Bfloat16(x[:, :3]), 3), half.floats[:, :3])
+    assert not np.array_equal(half.floats, x)
+    runs = []
+    for rows in (half, half.floats):
+        runs.append(make_model())
+        fv.Trainer(runs[-1], batch_size=32).fit(rows, epochs=2)
+    assert same_bits(*(run.parameters() for run in runs))
+    half.words[3, 4] = 0x7F80
+    with pytest.raises(ValueError, match="x holds an infinity in row 3, column 4"):
+        model.encode(half)
+
+
+def test_pytorchs_bfloat16(make_model, x):
+    torch = pytest.importorskip("torch")
+    half = torch.from_numpy(x).to(torch.bfloat16)
+    assert as_rows(half, (12,)).array.ctypes.data == half.data_ptr()
+    model = make_model()
+    for rows in (half, half[::2], half.t().contiguous().t()):
+        np.testing.assert_array_equal(model.encode(rows)[0], model.encode(rows.float())[0])
+    np.testing.assert_array_equal(spool([half, half]), torch.cat([half, half]).float().numpy())
 
 
 def test_views_give_the_scores_of_copies(make_model, x):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Arrays in a GPU's memory: rows that are read there, and results that stay."""
 
+import ctypes
 from typing import Any
 
 import fusedvae as fv
@@ -35,6 +36,40 @@ def test_rows_on_the_gpu_are_read_there_and_results_stay(make_model, x):
     assert scores.dtype == np.float64
     assert np.array_equal(np.asarray(scores), model.elbo(x, samples=3))
     assert model.contributions(there).shape == (90, 12)
+
+
+class HalfRows:
+    """Rows of bfloat16 in a GPU's memory, as PyTorch gives them: a DLPack capsule that says so."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self.memory = fv.DeviceArray(words.view(np.float32))
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.memory.__dlpack_device__()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        capsule = self.memory.__dlpack__(**options)
+        pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+        tensor = pointer_of(capsule, b"dltensor")
+        # struct DLTensor: data, device (2 x int32), ndim (int32), dtype (code, bits: bytes; lanes), shape
+        (ctypes.c_uint8 * 2).from_address(tensor + 20)[:] = 4, 16
+        (ctypes.c_int64 * 2).from_address(ctypes.c_size_t.from_address(tensor + 24).value)[1] *= 2
+        return capsule
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_bfloat16_on_the_gpu(make_model, same_bits, precision):
+    words = np.random.default_rng(0).integers(0x3C00, 0x3F80, (40, 16)).astype(np.uint16)
+    floats = np.left_shift(words, 16, dtype=np.uint32).view(np.float32)
+    models = [make_model(device="cuda", input_shape=16) for _ in range(2)]
+    for model, rows in zip(models, (HalfRows(words), floats), strict=True):
+        assert np.array_equal(np.asarray(model.encode(rows)[0]), models[1].encode(floats)[0])
+        assert np.array_equal(np.asarray(model.elbo(rows)), models[1].elbo(floats))
+    for model, rows in zip(models, (HalfRows(words), floats), strict=True):
+        fv.Trainer(model, batch_size=16, precision=precision).fit(rows, epochs=2)
+    assert same_bits(models[0].parameters(), models[1].parameters())
 
 
 @needs_gpu

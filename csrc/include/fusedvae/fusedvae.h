@@ -113,7 +113,8 @@ typedef enum fvae_dtype {
     FVAE_FLOAT64 = 1,
     FVAE_FLOAT16 = 2,
     FVAE_UINT8 = 3, /* read as value * config.uint8_scale */
-    FVAE_BOOL = 4
+    FVAE_BOOL = 4,
+    FVAE_BFLOAT16 = 5 /* as two bytes: a float's upper half */
 } fvae_dtype;
 
 /* Rows of numbers that the caller owns; never copied whole, never written. */
