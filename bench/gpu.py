@@ -44,7 +44,7 @@ def main() -> None:
         return
     card = _core.device_properties("cuda")
     print(f"{card['name']}, compute capability {'.'.join(map(str, card['capability']))}")
-    limits = None if options.arms == ["fusedvae"] else measure_limits()
+    limits = None if all(name.startswith("fusedvae") for name in options.arms) else measure_limits()
     kind = Short if options.dry_run else Long
     record = {"benchmark": "gpu", "machine": machine(), "card": card, "limits": limits, "configs": []}
     for name in options.configs:

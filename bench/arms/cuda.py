@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The arms on a GPU: fusedvae's, and PyTorch's eager, compiled, compiled with CUDA graphs, and as one graph.
 
+fusedvae's is the faster of its two ways, replayed graphs or one launch for many steps; each is an arm of its own too.
 All begin with the same parameters, take the same batches in the same order out of the GPU's memory and draw their own
 noise. `epoch()` is one pass over them, its losses read at its end. Of PyTorch's arms the last is the fair one: forward,
 backward and Adam in a single replayed graph, after torch.compile.
@@ -8,6 +9,7 @@ backward and Adam in a single replayed graph, after torch.compile.
 
 from __future__ import annotations
 
+import os
 import time
 
 import fusedvae as fv
@@ -20,6 +22,8 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 class Fused:
     """Trainer.fit on rows in the GPU's memory; an epoch is what lies between two of its callbacks."""
 
+    steps = ""  # FUSEDVAE_GPU_STEPS
+
     def __init__(self, problem: Problem, precision: str):
         model = fv.Model(problem.config(), device="cuda")
         model.set_parameters(problem.parameters())
@@ -31,6 +35,7 @@ class Fused:
 
     def losses(self, count: int) -> list[float]:
         batch = self.data[: self.problem.batch]
+        os.environ["FUSEDVAE_GPU_STEPS"] = self.steps  # read before the first step
         return [self.trainer.step(batch, noise=self.problem.noise(i)).loss for i in range(count)]
 
     def epochs(self, count: int) -> list[float]:
@@ -38,6 +43,14 @@ class Fused:
         ends: list[float] = []
         self.trainer.fit(self.x, epochs=1 + count, callbacks=lambda trainer, progress: ends.append(time.perf_counter()))
         return [float(seconds) for seconds in np.diff(ends)]
+
+
+class Graphs(Fused):
+    steps = "graphs"
+
+
+class Programs(Fused):
+    steps = "programs"
 
 
 class Eager:
@@ -148,6 +161,8 @@ class WholeGraph(Compiled):
 
 ARMS = {
     "fusedvae": Fused,
+    "fusedvae graphs": Graphs,
+    "fusedvae programs": Programs,
     "torch": Eager,
     "torch.compile": Compiled,
     "torch.compile reduce-overhead": ReduceOverhead,

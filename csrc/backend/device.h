@@ -101,6 +101,14 @@ inline StepScalars scalars_at(const fvae_trainer_options& options, int64_t done)
             beta_at(options, done)};
 }
 
+// Trainings on one device at the same time: steps of those that have joined run side by side, one launch for many steps of
+// all, and data that several hold is there once. Each is run by a thread of its own, which waits for the others.
+class DeviceEnsemble {
+  public:
+    static std::shared_ptr<DeviceEnsemble> make(int device);
+    virtual ~DeviceEnsemble() = default;
+};
+
 // Training steps on a device model: moments, batches, graphs. Of the options it reads optimizer, momentum (whether there is
 // one), clip_norm, free_bits and batch_size; the rest travels in StepScalars.
 class DeviceStep {
@@ -109,6 +117,8 @@ class DeviceStep {
                                             Precision precision);
     virtual ~DeviceStep() = default;
     virtual int64_t bytes() const = 0;
+    // NULL: leaves. The bits of its steps are the same.
+    virtual void join(std::shared_ptr<DeviceEnsemble> ensemble) = 0;
 
     // The data set of the following epochs: kept on the device where it fits, else read from `x` batch by batch through
     // pinned memory while the batch before computes. `x` must outlive the use; rows with `streamed` are checked as they

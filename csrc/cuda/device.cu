@@ -84,7 +84,7 @@ Context::Context(int index, const cudaDeviceProp& properties)
     : index_(index),
       name_(properties.name),
       capability_(properties.major * 10 + properties.minor),
-      chip_{properties.multiProcessorCount, properties.sharedMemPerBlockOptin >= kLargestBlock},
+      chip_{properties.multiProcessorCount, properties.sharedMemPerBlockOptin >= kLargestBlock, properties.major >= 9},
       bytes_(static_cast<int64_t>(properties.totalGlobalMem)) {
     use();
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");

@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include "passes.h"
+#include "persistent.h"
 
 FUSEDVAE_DEFINE_KERNELS(kFloat32, Fma, false)

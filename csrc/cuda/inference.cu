@@ -69,14 +69,14 @@ class Blocks {
         if (reads_in_place(source, columns, true)) return {source.data, source.stride / 2, nullptr, 1, 0};
         const int64_t ld = padded(columns);
         uint16_t* const half = areas_.need(areas_.x_half, n * ld);
-        read_rows(source, n, columns, nullptr, 0, half, ld, stream());
+        read_rows({{}, source, n, columns, nullptr, 0, half, ld}, stream());
         return {half, ld, nullptr, 1, 0};
     }
     Factor float_rows(const Source& source, int64_t n, int columns) {
         if (reads_in_place(source, columns, false)) return {source.data, source.stride / 4, nullptr, 1, 0};
         const int64_t ld = padded(columns);
         float* const x = areas_.need(areas_.x, n * ld);
-        read_rows(source, n, columns, x, ld, nullptr, 0, stream());
+        read_rows({{}, source, n, columns, x, ld, nullptr, 0}, stream());
         return {x, ld, nullptr, 1, 0};
     }
     // The head's pairs (n, padded(2 Z)).
@@ -217,11 +217,18 @@ void ModelOnDevice::reconstruct(const Rows& x, float* mean, bool on_device) {
     const int64_t D = network_.D, ld_head = padded(2 * int64_t{network_.Z}), ld_z = padded(network_.Z);
     for_each_block(x.count, blocks.rows(), [&](int64_t first, int64_t n) {
         const float* head = blocks.encode(source(x, first, n, areas.staged), n);
-        const Source means{head, RowType::float32, ld_head * 4, 2, 1.0f, nullptr, {}, false};
+        const Source means{head, RowType::float32, ld_head * 4, 2, 1.0f, nullptr, false};
         void* const codes = blocks.area(n, network_.Z);
         const bool half = blocks.bfloat16();
-        read_rows(means, n, network_.Z, half ? nullptr : static_cast<float*>(codes), ld_z,
-                  half ? static_cast<uint16_t*>(codes) : nullptr, ld_z, blocks.stream());
+        read_rows({{},
+                   means,
+                   n,
+                   network_.Z,
+                   half ? nullptr : static_cast<float*>(codes),
+                   ld_z,
+                   half ? static_cast<uint16_t*>(codes) : nullptr,
+                   ld_z},
+                  blocks.stream());
         float* const out = on_device ? mean + first * D : areas.need(areas.out, n * D);
         blocks.decode(blocks.written(codes, network_.Z), n, out);
         if (!on_device) areas.out.download(mean + first * D, n * D);

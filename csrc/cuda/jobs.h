@@ -82,6 +82,9 @@ struct Forward {
     float* partial;  // (B, segments): each segment's share of a row's KL or nll
 };
 
+// The head's epilogue also clears z's padding, which may be one unit wider than its own.
+inline int64_t columns_of(const Forward& f) { return f.epilogue == Epilogue::reparameterize_kl ? 2 * f.ld_z : f.N; }
+
 struct Dgrad {
     Clock clock;
     Factor dy;           // (B, N)
@@ -114,7 +117,6 @@ struct Wgrad {
     int64_t bias;          // (N padded)
     int64_t log_variance;  // (N padded); -1: none
     float min_variance;
-    int first_tile, tiles_k;  // of the launch; tiles along K
 };
 struct Flat {
     float* value;
@@ -127,8 +129,8 @@ struct Flat {
 struct Group {  // all dW products of a step, one launch
     Clock clock;
     const Wgrad* table;  // on the device
-    int count, tiles;    // of the table, of the launch
-    int splits;          // pieces of the batch, each with a gradient of its own; 1 unless the epilogue is store
+    int count;
+    int splits;  // pieces of the batch, each with a gradient of its own; 1 unless the epilogue is store
     int rows_per_split;
     Epilogue epilogue;
     Flat flat;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The three passes of one precision, and the tile sizes to choose from. Each table is compiled in a file of its own.
+// The three passes of one precision, the programs made of them, and the tile sizes to choose from. Each table is compiled
+// in a file of its own.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -9,10 +10,17 @@
 
 namespace fusedvae::cuda {
 
+struct Program;  // program.h
+
 struct Kernels {
     void (*forward)(const Forward&, TileSize, cudaStream_t);
     void (*dgrad)(const Dgrad&, TileSize, cudaStream_t);
-    void (*wgrad)(const Group&, TileSize, cudaStream_t);
+    void (*wgrad)(const Group&, int64_t tiles, TileSize, cudaStream_t);
+    // Groups of so many blocks, each with a program of at most `most_stages` stages, in small or medium tiles; and how
+    // many such blocks a multiprocessor holds at once.
+    void (*run)(const Program* programs, int groups, int blocks, bool clusters, int most_stages, TileSize,
+                cudaStream_t);
+    int (*room)(int most_stages, TileSize);
     bool bfloat16;  // products read bfloat16
 };
 extern const Kernels kFloat32, kTf32, kBfloat16;
@@ -31,6 +39,7 @@ constexpr int64_t tiles(TileSize size, int64_t rows, int64_t columns) {
 struct Chip {
     int multiprocessors;
     bool fits_large;
+    bool has_clusters;  // of blocks: compute capability 9.0 and later
 };
 // The largest tiles that still give every multiprocessor one; a layer too small for that is spread as widely as it goes.
 template <class Count>

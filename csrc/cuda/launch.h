@@ -14,19 +14,27 @@ namespace fusedvae::cuda {
 
 constexpr size_t kStaticLimit = 48 * 1024;  // shared memory that a block gets without asking
 
+template <class... Parameters>
+void allow_shared(const char* launcher, void (*kernel)(Parameters...), size_t shared_bytes) {
+    if (shared_bytes <= kStaticLimit) return;
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)),
+          launcher);
+}
+
+// attribute: of the launch, or NULL
 template <class... Parameters, class... Arguments>
-void launch(const char* launcher, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-            cudaStream_t stream, Arguments&&... arguments) {
+void launch_with(cudaLaunchAttribute* attribute, const char* launcher, void (*kernel)(Parameters...), dim3 grid,
+                 dim3 block, size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
     std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-    if (shared_bytes > kStaticLimit)
-        check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(shared_bytes)),
-              launcher);
+    allow_shared(launcher, kernel, shared_bytes);
     cudaLaunchConfig_t config{};
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream;
+    config.attrs = attribute;
+    config.numAttrs = attribute ? 1 : 0;
     std::apply(
         [&](auto&... value) {
             void* pointers[] = {&value...};
@@ -34,6 +42,37 @@ void launch(const char* launcher, void (*kernel)(Parameters...), dim3 grid, dim3
             note_launch(launcher);
         },
         values);
+}
+
+template <class... Parameters, class... Arguments>
+void launch(const char* launcher, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+            cudaStream_t stream, Arguments&&... arguments) {
+    launch_with(nullptr, launcher, kernel, grid, block, shared_bytes, stream, std::forward<Arguments>(arguments)...);
+}
+
+// Groups of blocks that wait for one another: a cluster each, or all of the grid at once.
+template <class... Parameters, class... Arguments>
+void launch_groups(const char* launcher, void (*kernel)(Parameters...), int groups, int blocks, bool clusters,
+                   dim3 block, size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+    cudaLaunchAttribute attribute{};
+    if (clusters) {
+        attribute.id = cudaLaunchAttributeClusterDimension;
+        attribute.val.clusterDim.x = static_cast<unsigned>(blocks);
+        attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    } else {
+        attribute.id = cudaLaunchAttributeCooperative;
+        attribute.val.cooperative = 1;
+    }
+    const dim3 grid(static_cast<unsigned>(groups) * static_cast<unsigned>(blocks));
+    launch_with(&attribute, launcher, kernel, grid, block, shared_bytes, stream, std::forward<Arguments>(arguments)...);
+}
+
+template <class... Parameters>
+int blocks_per_multiprocessor(const char* launcher, void (*kernel)(Parameters...), int threads, size_t shared_bytes) {
+    int blocks = 0;
+    allow_shared(launcher, kernel, shared_bytes);
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes), launcher);
+    return blocks;
 }
 
 }  // namespace fusedvae::cuda

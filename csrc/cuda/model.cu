@@ -65,7 +65,7 @@ const float* ModelOnDevice::bias(int layer) const {
 
 Source ModelOnDevice::source(const Rows& rows, int64_t first, int64_t count, Buffer<float>& staged) const {
     if (rows.on_device && !rows.table)
-        return {rows.data + first * rows.stride, rows.type, rows.stride, 1, rows.factor, nullptr, {}, false};
+        return {rows.data + first * rows.stride, rows.type, rows.stride, 1, rows.factor, nullptr, false};
     const int64_t ld = padded(rows.width);
     std::vector<float> host(static_cast<size_t>(count * ld));
     if (rows.on_device) {  // columns' tables are read on the host
@@ -82,7 +82,7 @@ Source ModelOnDevice::source(const Rows& rows, int64_t first, int64_t count, Buf
     if (staged.count() < count * ld)
         staged = Buffer<float>(context_, count * ld, "a block of rows (use a smaller batch_size)");
     staged.upload(host.data(), count * ld);
-    return {staged.data(), RowType::float32, ld * static_cast<int64_t>(sizeof(float)), 1, 1.0f, nullptr, {}, true};
+    return {staged.data(), RowType::float32, ld * static_cast<int64_t>(sizeof(float)), 1, 1.0f, nullptr, true};
 }
 
 }  // namespace fusedvae::cuda

@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "losses.h"
+
 namespace fusedvae::cuda {
 
 namespace {
 
+constexpr int64_t kMostPieces = 64;  // of a batch, each with a gradient of its own
 constexpr const char* kBatchAdvice = "a batch's activations and gradients (lower batch_size)";
 constexpr const char* kGradientAdvice = "stored gradients (make the layers narrower, or train without clip_norm)";
 
@@ -21,11 +24,7 @@ Pass::Pass(ModelOnDevice& model, Precision precision, double free_bits)
       context_(model.context()),
       kernels_(kernels_of(precision)),
       free_bits_(free_bits),
-      results_(network_.layers.size()),
-      forward_(network_.layers.size()),
-      dgrad_(network_.layers.size()),
-      forward_size_(network_.layers.size()),
-      dgrad_size_(network_.layers.size()) {
+      results_(network_.layers.size()) {
     if (kernels_.bfloat16) model_.need_half();
 }
 
@@ -69,46 +68,70 @@ void Pass::reserve(int64_t B, bool training) {
 void Pass::bind(const Batch& batch, const Clock& clock, const Goal* goal, Losses* losses) {
     reserve(batch.B, goal != nullptr);
     B_ = batch.B;
-    source_ = batch.source;
-    source_.clock = clock;
-    read_floats_ = !reads_in_place(batch.source, network_.D, false);
-    read_half_ = kernels_.bfloat16 && !reads_in_place(batch.source, network_.D, true);
-    if (read_floats_) resize(x_floats_, capacity_ * padded(network_.D), kBatchAdvice);
-    if (read_half_) resize(x_half_, capacity_ * padded(network_.D), kBatchAdvice);
-    loss_ = {clock,
-             nll_.data(),
-             kl_.data(),
-             segments(network_.output().N),
-             segments(2 * network_.Z),
-             B_,
-             model_.config().log_jacobian(),
-             free_bits_,
-             dim_kl_.data(),
-             network_.Z,
-             loss_parts_.data(),
-             losses};
+    clock_ = clock;
+    stages_.clear();
+    x_.clear();
+    bind_rows(batch);
     bind_forward(batch);
-    goal_ = goal ? *goal : Goal{};
-    group_.count = 0;
-    if (goal) bind_backward(batch, *goal);
+    bind_losses(goal != nullptr, losses);
+    if (!goal) return;
+    bind_backward(batch);
+    bind_table();
+    bind_update(*goal);
 }
 
-void Pass::bind_forward(const Batch& batch) {
-    const int last = static_cast<int>(network_.layers.size()) - 1;
-    const Chip& chip = context_->chip();
+template <class Job, class Count>
+void Pass::add(Kind kind, Job Stage::*member, Job job, TileSize size, Count count) {
+    Stage stage{};
+    stage.kind = kind;
+    stage.size = size;
+    for (int i = 0; i < 2; ++i) stage.tiles[i] = static_cast<int>(count(kProgramSizes[i]));
+    job.clock = clock_;
+    stage.*member = job;
+    stages_.push_back(stage);
+}
+template <class Job>
+void Pass::add_product(Kind kind, Job Stage::*member, const Job& job, int64_t rows, int64_t columns) {
+    const auto count = [=](TileSize size) { return tiles(size, rows, columns); };
+    add(kind, member, job, choose(context_->chip(), count), count);
+}
+template <class Job>
+void Pass::add(Kind kind, Job Stage::*member, const Job& job, int64_t blocks) {
+    add(kind, member, job, TileSize::small, [=](TileSize) { return blocks; });
+}
+
+void Pass::bind_rows(const Batch& batch) {
+    const bool floats = !reads_in_place(batch.source, network_.D, false);
+    const bool half = kernels_.bfloat16 && !reads_in_place(batch.source, network_.D, true);
     const int64_t ld = padded(network_.D);
+    if (floats) resize(x_floats_, capacity_ * ld, kBatchAdvice);
+    if (half) resize(x_half_, capacity_ * ld, kBatchAdvice);
     const auto rows = [&](bool read, const void* copy, int64_t item) {
         return read ? Factor{copy, ld, nullptr, 1, 0}
                     : Factor{batch.source.data, batch.source.stride / item, batch.source.index, 1, 0};
     };
-    const Factor target = rows(read_floats_, x_floats_.data(), 4);
-    Factor x = kernels_.bfloat16 ? rows(read_half_, x_half_.data(), 2) : target;
+    target_ = rows(floats, x_floats_.data(), 4);
+    x_.push_back(kernels_.bfloat16 ? rows(half, x_half_.data(), 2) : target_);
+    if (!floats && !half) return;
+    add(Kind::read_rows, &Stage::read_rows,
+        ReadRows{{},
+                 batch.source,
+                 B_,
+                 network_.D,
+                 floats ? x_floats_.data() : nullptr,
+                 ld,
+                 half ? x_half_.data() : nullptr,
+                 ld},
+        parts_of(B_ * ld / 4, kUnitsPerTile));
+}
+
+void Pass::bind_forward(const Batch& batch) {
+    const int last = static_cast<int>(network_.layers.size()) - 1;
     for (int l = 0; l <= last; ++l) {
         const Layer& layer = network_.layers[z(l)];
         const Results& r = results_[z(l)];
         Forward f{};
-        f.clock = loss_.clock;
-        f.x = x;
+        f.x = x_.back();
         f.weight = model_.weight(l, kernels_.bfloat16);
         f.ld_weight = model_.layout().layers[z(l)].ld;
         f.bias = model_.bias(l);
@@ -124,16 +147,16 @@ void Pass::bind_forward(const Batch& batch) {
             f.noise = batch.noise;
             f.noise_of_clock = batch.noise_of_clock;
             f.partial = kl_.data();
-            x = {z_.data(), f.ld_z, nullptr, 1, 0};
+            x_.push_back({z_.data(), f.ld_z, nullptr, 1, 0});
         } else if (l < last) {
             f.epilogue = Epilogue::linear_act;
             f.activation = layer.activation;
             f.y = r.y.data();
             f.slope = r.slope.data();
-            x = {r.y.data(), f.ld, nullptr, 1, 0};
+            x_.push_back({r.y.data(), f.ld, nullptr, 1, 0});
         } else {
             f.epilogue = network_.likelihood;
-            f.target = target;
+            f.target = target_;
             f.dy = r.dy.data();
             f.scale = static_cast<float>(1.0 / B_);
             f.fixed_variance = static_cast<float>(model_.config().fixed_variance);
@@ -141,39 +164,48 @@ void Pass::bind_forward(const Batch& batch) {
             f.log_variance = model_.log_variance();
             f.partial = nll_.data();
         }
-        forward_[z(l)] = f;
-        forward_size_[z(l)] = choose(chip, B_, layer.N);
+        add_product(Kind::forward, &Stage::forward, f, B_, columns_of(f));
     }
 }
 
-void Pass::bind_backward(const Batch& batch, const Goal& goal) {
-    const int last = static_cast<int>(network_.layers.size()) - 1;
-    const Chip& chip = context_->chip();
-    std::vector<Wgrad> table(results_.size());
-    for (int l = 0; l <= last; ++l) {
-        const Layer& layer = network_.layers[z(l)];
-        const Factor dy{results_[z(l)].dy.data(), padded(layer.N), nullptr, 1, 0};
-        const Layout::Place& place = model_.layout().layers[z(l)];
-        const bool varies = l == last && network_.has_log_variance;
-        table[z(l)] = {forward_[z(l)].x,
-                       dy,
+void Pass::bind_losses(bool trains, Losses* losses) {
+    const Buffer<float>& head = results_[z(network_.head)].head;
+    if (free_bits_ > 0.0)
+        add(Kind::weigh_dimensions, &Stage::dimensions,
+            Dimensions{{},
+                       head.data(),
+                       padded(2 * int64_t{network_.Z}),
                        B_,
-                       layer.K,
-                       layer.N,
-                       place.weight,
-                       place.ld,
-                       place.bias,
-                       varies ? model_.layout().log_variance : -1,
-                       static_cast<float>(model_.config().min_variance),
-                       0,
-                       0};
-        if (l == 0) continue;
+                       network_.Z,
+                       free_bits_,
+                       dim_kl_.data(),
+                       dim_weight_.data()},
+            network_.Z);
+    add(Kind::sum_losses, &Stage::losses,
+        SumLosses{{},
+                  nll_.data(),
+                  kl_.data(),
+                  segments(network_.output().N),
+                  segments(2 * network_.Z),
+                  B_,
+                  model_.config().log_jacobian(),
+                  free_bits_,
+                  dim_kl_.data(),
+                  network_.Z,
+                  loss_parts_.data(),
+                  losses},
+        parts_of(B_, kRowsPerPart));
+    stages_.back().beside = trains;
+}
+
+void Pass::bind_backward(const Batch& batch) {
+    for (int l = static_cast<int>(network_.layers.size()) - 1; l > 0; --l) {
+        const Layer& layer = network_.layers[z(l)];
         const Results& from = results_[z(l - 1)];
         Dgrad g{};
-        g.clock = loss_.clock;
-        g.dy = dy;
-        g.weight = forward_[z(l)].weight;
-        g.ld_weight = place.ld;
+        g.dy = dy_of(l);
+        g.weight = model_.weight(l, kernels_.bfloat16);
+        g.ld_weight = model_.layout().layers[z(l)].ld;
         g.B = B_;
         g.N = layer.N;
         g.K = layer.K;
@@ -190,76 +222,104 @@ void Pass::bind_backward(const Batch& batch, const Goal& goal) {
             g.activation = network_.layers[z(l - 1)].activation;
             g.saved = saves_slope(g.activation) ? from.slope.data() : from.y.data();
         }
-        dgrad_[z(l)] = g;
-        dgrad_size_[z(l)] = choose(chip, B_, layer.K);
+        add_product(Kind::dgrad, &Stage::dgrad, g, B_, layer.K);
     }
+}
 
-    const auto count = [&](TileSize size) {
-        int64_t sum = 0;
-        for (const Layer& layer : network_.layers) sum += tiles(size, layer.N, layer.K);
-        return sum;
-    };
-    group_size_ = choose(chip, count);
-    group_.clock = loss_.clock;
-    group_.tiles = 0;
-    for (Wgrad& g : table) {
-        g.first_tile = group_.tiles;
-        g.tiles_k = static_cast<int>(tiles(group_size_, 1, g.K));
-        group_.tiles += static_cast<int>(tiles(group_size_, g.N, g.K));
+Factor Pass::dy_of(int layer) const {
+    return {results_[z(layer)].dy.data(), padded(network_.layers[z(layer)].N), nullptr, 1, 0};
+}
+int64_t Pass::tiles_of_update(TileSize size) const {
+    int64_t sum = 0;
+    for (const Layer& layer : network_.layers) sum += tiles(size, layer.N, layer.K);
+    return sum;
+}
+
+void Pass::bind_table() {
+    std::vector<Wgrad> table;
+    for (int l = 0; l < static_cast<int>(network_.layers.size()); ++l) {
+        const Layer& layer = network_.layers[z(l)];
+        const Layout::Place& place = model_.layout().layers[z(l)];
+        const bool varies = z(l) + 1 == results_.size() && network_.has_log_variance;
+        table.push_back({x_[z(l)], dy_of(l), B_, layer.K, layer.N, place.weight, place.ld, place.bias,
+                         varies ? model_.layout().log_variance : -1, static_cast<float>(model_.config().min_variance)});
     }
+    if (bound_table_.size() == table.size() &&
+        std::memcmp(bound_table_.data(), table.data(), table.size() * sizeof(Wgrad)) == 0)
+        return;
+    table_.upload(table.data(), static_cast<int64_t>(table.size()));
+    bound_table_ = table;
+}
+
+void Pass::bind_update(const Goal& goal) {
+    const int64_t floats = model_.layout().floats;
+    const int multiprocessors = context_->chip().multiprocessors;
+    const auto count = [&](TileSize size) { return tiles_of_update(size); };
+    const TileSize size = choose(context_->chip(), count);
     // Few tiles and a long batch: pieces of at least 1024 rows, added afterwards in their order.
-    const int64_t pieces = std::min<int64_t>({chip.multiprocessors / std::max(group_.tiles, 1), B_ / 1024, 64});
-    group_.splits = static_cast<int>(std::max<int64_t>(pieces, 1));
-    group_.rows_per_split = (B_ + group_.splits - 1) / group_.splits;
-    const bool stores = goal.keep || goal.clip_norm > 0.0 || group_.splits > 1;
-    group_.epilogue = stores ? Epilogue::store : goal.epilogue;
-    if (stores) resize(gradient_, group_.splits * model_.layout().floats, kGradientAdvice);
-    group_.flat = {model_.values(), goal.m, goal.v, model_.half(), gradient_.data(), model_.layout().floats};
-    if (group_.flat.half != bound_half_) bound_half_ = group_.flat.half, ++generation_;
-    group_.scale = static_cast<float>(1.0 / B_);
-    group_.count = static_cast<int>(table.size());
-    group_.table = table_.data();
-    if (bound_table_.size() != table.size() ||
-        std::memcmp(bound_table_.data(), table.data(), table.size() * sizeof(Wgrad)) != 0) {
-        table_.upload(table.data(), static_cast<int64_t>(table.size()));
-        bound_table_ = table;
-    }
+    const int64_t pieces =
+        std::min<int64_t>({multiprocessors / std::max<int64_t>(count(size), 1), B_ / 1024, kMostPieces});
+    const int splits = static_cast<int>(std::max<int64_t>(pieces, 1));
+    const bool clips = goal.clip_norm > 0.0, stores = goal.keep || clips || splits > 1;
+    if (stores) resize(gradient_, splits * floats, kGradientAdvice);
+    const Flat flat{model_.values(), goal.m, goal.v, model_.half(), gradient_.data(), floats};
+    if (flat.half != bound_half_) bound_half_ = flat.half, ++generation_;
+    const Group group{{},
+                      table_.data(),
+                      static_cast<int>(network_.layers.size()),
+                      splits,
+                      (B_ + splits - 1) / splits,
+                      stores ? Epilogue::store : goal.epilogue,
+                      flat,
+                      static_cast<float>(1.0 / B_)};
+    add(Kind::wgrad, &Stage::group, group, size, count);
+    if (clips || goal.keep)
+        add(Kind::gather_gradient, &Stage::gather, Gather{{}, flat, splits, norm_parts_.data()}, norm_parts(floats));
+    if (!stores || goal.keep) return;
+    if (clips) add(Kind::clip, &Stage::clip, Clip{{}, norm_parts_.data(), floats, goal.clip_norm, clip_factor_.data()});
+    add(Kind::apply, &Stage::apply,
+        Apply{{}, flat, clips ? 1 : splits, goal.epilogue, clips ? clip_factor_.data() : nullptr},
+        parts_of(floats / 4, kUnitsPerTile));
 }
 
 void Pass::enqueue(int at) {
     const cudaStream_t stream = context_->stream();
-    const bool trains = group_.count > 0;
-    if (read_floats_ || read_half_) {
-        source_.clock.at = at;
-        const int64_t ld = padded(network_.D);
-        read_rows(source_, B_, network_.D, read_floats_ ? x_floats_.data() : nullptr, ld,
-                  read_half_ ? x_half_.data() : nullptr, ld, stream);
+    bool forked = false;
+    for (Stage& stage : stages_) {
+        stage.clock.at = at;
+        if (stage.kind == Kind::wgrad && forked) context_->join();
+        const cudaStream_t own = stage.beside ? context_->fork() : stream;
+        forked |= stage.beside != 0;
+        switch (stage.kind) {
+            case Kind::read_rows:
+                read_rows(stage.read_rows, own);
+                break;
+            case Kind::forward:
+                kernels_.forward(stage.forward, stage.size, own);
+                break;
+            case Kind::weigh_dimensions:
+                weigh_dimensions(stage.dimensions, own);
+                break;
+            case Kind::sum_losses:
+                sum_losses(stage.losses, own);
+                break;
+            case Kind::dgrad:
+                kernels_.dgrad(stage.dgrad, stage.size, own);
+                break;
+            case Kind::wgrad:
+                kernels_.wgrad(stage.group, tiles_of_update(stage.size), stage.size, own);
+                break;
+            case Kind::gather_gradient:
+                gather_gradient(stage.gather, own);
+                break;
+            case Kind::clip:
+                clip(stage.clip, own);
+                break;
+            case Kind::apply:
+                apply(stage.apply, own);
+                break;
+        }
     }
-    for (size_t l = 0; l < forward_.size(); ++l) {
-        forward_[l].clock.at = at;
-        kernels_.forward(forward_[l], forward_size_[l], stream);
-    }
-    if (free_bits_ > 0.0) {
-        const Forward& head = forward_[z(network_.head)];
-        weigh_dimensions(head.head, head.ld, B_, network_.Z, free_bits_, dim_kl_.data(), dim_weight_.data(), stream);
-    }
-    loss_.clock.at = at;
-    reduce_losses(loss_, trains ? context_->fork() : stream);
-    if (!trains) return;
-    for (size_t l = dgrad_.size() - 1; l > 0; --l) {
-        dgrad_[l].clock.at = at;
-        kernels_.dgrad(dgrad_[l], dgrad_size_[l], stream);
-    }
-    context_->join();
-    group_.clock.at = at;
-    kernels_.wgrad(group_, group_size_, stream);
-    if (group_.epilogue != Epilogue::store) return;
-    const bool clips = goal_.clip_norm > 0.0;
-    if (clips || goal_.keep) gather_gradient(group_.flat, group_.splits, norm_parts_.data(), stream);
-    if (goal_.keep) return;
-    if (clips) clip(group_.clock, norm_parts_.data(), group_.flat.floats, goal_.clip_norm, clip_factor_.data(), stream);
-    apply(group_.clock, group_.flat, clips ? 1 : group_.splits, goal_.epilogue, clips ? clip_factor_.data() : nullptr,
-          stream);
 }
 
 }  // namespace fusedvae::cuda

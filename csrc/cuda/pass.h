@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// One batch on the device: its buffers in one precision, the jobs of its kernels, and their order.
+// One batch on the device: its buffers in one precision, and its stages in their order.
 //
 //     [read_rows]  forward ..  [weigh_dimensions]  dgrad ..            wgrad  ([gather_gradient] [clip] apply)
-//                                             \--  reduce_losses  --/
+//                                             \--   sum_losses   --/
 //
 // The losses are summed beside the dgrad chain; dW waits for both, and does nothing where they are not finite.
 #pragma once
 #include <vector>
 
-#include "losses.h"
 #include "model.h"
+#include "stages.h"
 
 namespace fusedvae::cuda {
 
@@ -34,8 +34,10 @@ class Pass {
 
     // Sets up what enqueue launches; goal NULL: losses alone. losses has an element for each of the clock's.
     void bind(const Batch& batch, const Clock& clock, const Goal* goal, Losses* losses);
-    // Step `at` of the clock.
+    // Launches the stages one after another, as step `at` of the clock.
     void enqueue(int at);
+    const std::vector<Stage>& stages() const { return stages_; }
+    const Kernels& kernels() const { return kernels_; }
     // Grows where a change of buffers makes what was captured from enqueue invalid.
     int64_t generation() const { return generation_; }
     int64_t bytes() const { return bytes_; }
@@ -49,8 +51,21 @@ class Pass {
     template <class T>
     void resize(Buffer<T>& buffer, int64_t count, const char* what);
     void reserve(int64_t B, bool training);
+    // `count` gives the tiles of a size.
+    template <class Job, class Count>
+    void add(Kind kind, Job Stage::*member, Job job, TileSize size, Count count);
+    template <class Job>
+    void add_product(Kind kind, Job Stage::*member, const Job& job, int64_t rows, int64_t columns);
+    template <class Job>
+    void add(Kind kind, Job Stage::*member, const Job& job, int64_t blocks = 1);
+    void bind_rows(const Batch& batch);
     void bind_forward(const Batch& batch);
-    void bind_backward(const Batch& batch, const Goal& goal);
+    void bind_losses(bool trains, Losses* losses);
+    void bind_backward(const Batch& batch);
+    void bind_table();
+    void bind_update(const Goal& goal);
+    Factor dy_of(int layer) const;
+    int64_t tiles_of_update(TileSize size) const;
     int64_t elements(int64_t count) const { return count * (kernels_.bfloat16 ? 2 : 4); }
 
     ModelOnDevice& model_;
@@ -73,16 +88,11 @@ class Pass {
     std::vector<Wgrad> bound_table_;
     const uint16_t* bound_half_ = nullptr;
 
-    Source source_{};
-    bool read_floats_ = false, read_half_ = false;  // what products and targets cannot read where it lies
+    Clock clock_{};
     int B_ = 0;
-    std::vector<Forward> forward_;
-    std::vector<Dgrad> dgrad_;  // [layer], unused for the first
-    std::vector<TileSize> forward_size_, dgrad_size_;
-    TileSize group_size_ = TileSize::small;
-    Group group_{};
-    LossJob loss_{};
-    Goal goal_{};
+    Factor target_{};        // the batch as a likelihood reads it
+    std::vector<Factor> x_;  // what each layer reads
+    std::vector<Stage> stages_;
 };
 
 }  // namespace fusedvae::cuda

@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// The three passes: product, then epilogue on the tile it leaves, and their table. A file of one precision (float32.cu,
-// tf32.cu, bfloat16.cu) names its way to multiply and defines its table from here.
+// The three passes: product, then epilogue on the tile it leaves; and their kernels.
 #pragma once
 #include "cuda/launch.h"
-#include "epilogue_backward.h"
 #include "epilogue_forward.h"
 #include "kernels.h"
 #include "microkernel.h"
+#include "reductions.h"
+#include "row_types.h"
 
 namespace fusedvae::cuda {
 namespace {
 
-__device__ __forceinline__ const Scalars& now(const Clock& clock) {
-    return clock.scalars[clock.progress->position + clock.at];
-}
 // The step's part of the order, for factors that are gathered.
 __device__ __forceinline__ const uint32_t* index_now(const Factor& f, const Clock& clock) {
     return f.index ? f.index + now(clock).first_row : nullptr;
@@ -29,11 +26,22 @@ __device__ __forceinline__ Operand<T> operand(const void* weight, int64_t ld, in
     return {static_cast<const T*>(weight), ld, nullptr, 1, 0, outer0, outers, 0, inners};
 }
 
-// Neighbouring blocks are neighbouring rows: they read the same weights.
+// ---- one tile of a pass --------------------------------------------------------------------------------------------------
+
+// Neighbouring tiles are neighbouring rows: they read the same weights.
+template <class S>
+__host__ __device__ constexpr int across(int rows) {
+    return (rows + S::M - 1) / S::M;
+}
+template <class S>
+__device__ __forceinline__ Place place_of(int tile, int rows) {
+    return {tile % across<S>(rows) * S::M, tile / across<S>(rows) * S::N};
+}
+
 template <template <class> class Multiply, class S>
-__global__ void __launch_bounds__(S::threads, S::blocks) forward_kernel(const Forward f) {
+__device__ __forceinline__ void forward_tile(const Forward& f, int tile_of) {
     using T = typename Multiply<S>::Element;
-    const Place at{static_cast<int>(blockIdx.x) * S::M, static_cast<int>(blockIdx.y) * S::N};
+    const Place at = place_of<S>(tile_of, f.B);
     const uint32_t* target = index_now(f.target, f.clock);
     const float* tile = multiply<Multiply, S, Walk::along, Walk::along>(
         operand<T>(f.x, index_now(f.x, f.clock), at.b0, f.B, 0, f.K),
@@ -55,9 +63,9 @@ __global__ void __launch_bounds__(S::threads, S::blocks) forward_kernel(const Fo
 }
 
 template <template <class> class Multiply, class S>
-__global__ void __launch_bounds__(S::threads, S::blocks) dgrad_kernel(const Dgrad g) {
+__device__ __forceinline__ void dgrad_tile(const Dgrad& g, int tile_of) {
     using T = typename Multiply<S>::Element;
-    const Place at{static_cast<int>(blockIdx.x) * S::M, static_cast<int>(blockIdx.y) * S::N};
+    const Place at = place_of<S>(tile_of, g.B);
     const float* tile = multiply<Multiply, S, Walk::along, Walk::across>(
         operand<T>(g.dy, nullptr, at.b0, g.B, 0, g.N), operand<T>(g.weight, g.ld_weight, at.c0, g.K, g.N),
         [](const T*) {});
@@ -65,18 +73,18 @@ __global__ void __launch_bounds__(S::threads, S::blocks) dgrad_kernel(const Dgra
     reparameterize_grad<S, T>(g, tile, at);
 }
 
-// Every tile of every layer's dW (N, K): blockIdx.x finds its layer in the table, blockIdx.y is the piece of the batch.
-// Blocks at k0 = 0 also sum the columns of dY as they pass.
+// Of every layer's dW (N, K), one after another, and a piece of the batch. Tiles at k0 = 0 also sum the columns of dY as
+// they pass.
 template <template <class> class Multiply, class S>
-__global__ void __launch_bounds__(S::threads, S::blocks) wgrad_kernel(const Group group) {
+__device__ __forceinline__ void wgrad_tile(const Group& group, int tile_of, int split) {
     using T = typename Multiply<S>::Element;
     using A = Side<T, Walk::across, S::M, S::threads>;
     if (group.clock.progress->failed) return;
-    int layer = 0;
-    while (layer + 1 < group.count && static_cast<int>(blockIdx.x) >= group.table[layer + 1].first_tile) ++layer;
-    const Wgrad g = group.table[layer];
-    const int tile_of = static_cast<int>(blockIdx.x) - g.first_tile, split = static_cast<int>(blockIdx.y);
-    const int n0 = tile_of / g.tiles_k * S::M, k0 = tile_of % g.tiles_k * S::N;
+    const Wgrad* layer = group.table;
+    for (int own; tile_of >= (own = across<S>(layer->N) * ((layer->K + S::N - 1) / S::N)); ++layer) tile_of -= own;
+    const Wgrad g = *layer;
+    const int tiles_k = (g.K + S::N - 1) / S::N;
+    const int n0 = tile_of / tiles_k * S::M, k0 = tile_of % tiles_k * S::N;
     const int first = split * group.rows_per_split;
     const int last = g.B - first < group.rows_per_split ? g.B : first + group.rows_per_split;
 
@@ -98,12 +106,21 @@ __global__ void __launch_bounds__(S::threads, S::blocks) wgrad_kernel(const Grou
     if (sums) finish_column(group, g, u, n0 + static_cast<int>(threadIdx.x), split, last - first, sum, squares);
 }
 
-// ---- launches ------------------------------------------------------------------------------------------------------------
+// ---- kernels -------------------------------------------------------------------------------------------------------------
 
-template <class S>
-dim3 grid(int rows, int columns) {
-    return dim3(static_cast<unsigned>((rows + S::M - 1) / S::M), static_cast<unsigned>((columns + S::N - 1) / S::N));
+template <template <class> class Multiply, class S>
+__global__ void __launch_bounds__(S::threads, S::blocks) forward_kernel(const Forward f) {
+    forward_tile<Multiply, S>(f, static_cast<int>(blockIdx.x));
 }
+template <template <class> class Multiply, class S>
+__global__ void __launch_bounds__(S::threads, S::blocks) dgrad_kernel(const Dgrad g) {
+    dgrad_tile<Multiply, S>(g, static_cast<int>(blockIdx.x));
+}
+template <template <class> class Multiply, class S>
+__global__ void __launch_bounds__(S::threads, S::blocks) wgrad_kernel(const Group group) {
+    wgrad_tile<Multiply, S>(group, static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y));
+}
+
 // Calls run(shape) for the shape of a size.
 template <class Run>
 void with_shape(TileSize size, Run run) {
@@ -118,34 +135,27 @@ template <template <class> class Multiply>
 void launch_forward(const Forward& f, TileSize size, cudaStream_t stream) {
     with_shape(size, [&](auto shape) {
         using S = decltype(shape);
-        // the head's epilogue also clears z's padding, which may be one unit wider than its own
-        const int columns = f.epilogue == Epilogue::reparameterize_kl ? static_cast<int>(2 * f.ld_z) : f.N;
-        launch("forward", forward_kernel<Multiply, S>, grid<S>(f.B, columns), dim3(S::threads),
-               Shared<Multiply, S>::bytes, stream, f);
+        launch("forward", forward_kernel<Multiply, S>, dim3(static_cast<unsigned>(tiles(size, f.B, columns_of(f)))),
+               dim3(S::threads), Shared<Multiply, S>::bytes, stream, f);
     });
 }
 template <template <class> class Multiply>
 void launch_dgrad(const Dgrad& g, TileSize size, cudaStream_t stream) {
     with_shape(size, [&](auto shape) {
         using S = decltype(shape);
-        launch("dgrad", dgrad_kernel<Multiply, S>, grid<S>(g.B, g.K), dim3(S::threads), Shared<Multiply, S>::bytes,
-               stream, g);
+        launch("dgrad", dgrad_kernel<Multiply, S>, dim3(static_cast<unsigned>(tiles(size, g.B, g.K))), dim3(S::threads),
+               Shared<Multiply, S>::bytes, stream, g);
     });
 }
 template <template <class> class Multiply>
-void launch_wgrad(const Group& group, TileSize size, cudaStream_t stream) {
+void launch_wgrad(const Group& group, int64_t tiles_of_group, TileSize size, cudaStream_t stream) {
     with_shape(size, [&](auto shape) {
         using S = decltype(shape);
         launch("wgrad", wgrad_kernel<Multiply, S>,
-               dim3(static_cast<unsigned>(group.tiles), static_cast<unsigned>(group.splits)), dim3(S::threads),
+               dim3(static_cast<unsigned>(tiles_of_group), static_cast<unsigned>(group.splits)), dim3(S::threads),
                Shared<Multiply, S>::bytes, stream, group);
     });
 }
 
 }  // namespace
 }  // namespace fusedvae::cuda
-
-#define FUSEDVAE_DEFINE_KERNELS(symbol, multiply, bfloat16)                                                      \
-    namespace fusedvae::cuda {                                                                                   \
-    const Kernels symbol = {launch_forward<multiply>, launch_dgrad<multiply>, launch_wgrad<multiply>, bfloat16}; \
-    }

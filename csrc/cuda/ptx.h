@@ -32,6 +32,27 @@ __device__ __forceinline__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(N));
 }
 
+// A barrier of a group of blocks, after which each sees what the others wrote. arrived NULL: the group is a cluster; else
+// its blocks all run now, and count themselves there: zero at first, and nobody else's.
+__device__ __forceinline__ void group_barrier(unsigned* arrived, unsigned blocks) {
+    if (blocks == 1) return __syncthreads();
+    if (!arrived) {
+#if __CUDA_ARCH__ >= 900
+        asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n" ::: "memory");
+#endif
+        return;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        const unsigned until = (atomicAdd(arrived, 1u) / blocks + 1) * blocks;  // all of this round have come
+        while (static_cast<int>(*static_cast<volatile unsigned*>(arrived) - until) < 0) {
+        }
+        __threadfence();
+    }
+    __syncthreads();
+}
+
 // Brings a line of 128 bytes into the second-level cache.
 __device__ __forceinline__ void prefetch_line(const void* global) {
     asm volatile("prefetch.global.L2 [%0];\n" ::"l"(global));

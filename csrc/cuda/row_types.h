@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// One value of a row from outside, whatever it holds, as a float.
+// Rows from outside, whatever they hold, as floats and bfloat16.
 #pragma once
-#include "simd.h"
+#include "stages.h"
+#include "tile.h"
 
 namespace fusedvae::cuda {
 namespace {
@@ -32,6 +33,29 @@ __device__ __forceinline__ float read_value(const void* row, RowType type, int64
             return static_cast<float>(static_cast<const uint8_t*>(row)[i]);
     }
     return 0.0f;
+}
+
+__device__ __host__ constexpr int64_t units_of(const ReadRows& job) { return job.rows * (padded(job.columns) / 4); }
+
+// A block's units, of four columns of one row each.
+template <int kThreads>
+__device__ __forceinline__ void read_units(const ReadRows& job, int64_t tile) {
+    const Source& s = job.source;
+    const int64_t per_row = padded(job.columns) / 4, first = tile * kUnitsPerTile;
+    const uint32_t* index = s.index;
+    if (index) index += job.clock.scalars[job.clock.progress->position + job.clock.at].first_row;
+    for (int64_t u = first + static_cast<int>(threadIdx.x); u < first + kUnitsPerTile; u += kThreads) {
+        if (u >= units_of(job)) return;
+        const int64_t r = u / per_row;
+        const int c = static_cast<int>(u % per_row) * 4;
+        const unsigned char* row = static_cast<const unsigned char*>(s.data) + (index ? index[r] : r) * s.stride;
+        Four x{};
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            if (c + i < job.columns) x.v[i] = __fmul_rn(read_value(row, s.type, int64_t{c + i} * s.step), s.factor);
+        if (job.floats) store_four(job.floats + r * job.ld_floats + c, x);
+        if (job.half) store_four(job.half + r * job.ld_half + c, x);
+    }
 }
 
 }  // namespace

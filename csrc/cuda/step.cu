@@ -4,16 +4,18 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 
-#include "../model/error.h"
+#include "../backend/platform.h"
+#include "losses.h"
 
 namespace fusedvae::cuda {
 
 namespace {
 
-constexpr int64_t kMostSteps = 1024;                // of one upload of scalars
-constexpr int kGraphSteps = 32;                     // long enough that a graph's launch is nothing beside its steps
-constexpr int64_t kChunkFloats = int64_t{1} << 24;  // of the copy that fills the held data
+constexpr int64_t kMostSteps = 1024;  // of one upload of scalars
+constexpr double kNever = 1e30;
+constexpr int kGraphSteps = 32;  // long enough that a graph's launch is nothing beside its steps
 
 size_t z(int64_t i) { return static_cast<size_t>(i); }
 
@@ -69,6 +71,27 @@ class StepOnDevice::Stream {
     int turn_ = 0;
 };
 
+Ways::Ways() : best_{kNever, kNever} {
+    const char* const forced = platform::environment("FUSEDVAE_GPU_STEPS");
+    if (!forced || !*forced) return;
+    const std::string name = forced;
+    if (name != "graphs" && name != "programs")
+        throw std::invalid_argument("FUSEDVAE_GPU_STEPS is \"" + name + "\"; it may be graphs or programs");
+    forced_ = true;
+    trials_[graphs] = trials_[programs] = kTrials;
+    best_[name == "graphs" ? graphs : programs] = 0.0;
+}
+
+Ways::Way Ways::next() const {
+    if (decided()) return best_[programs] < best_[graphs] ? programs : graphs;
+    return trials_[programs] < trials_[graphs] ? programs : graphs;
+}
+
+void Ways::measured(Way way, double seconds_of_step) {
+    ++trials_[way];
+    best_[way] = std::min(best_[way], seconds_of_step);
+}
+
 StepOnDevice::StepOnDevice(ModelOnDevice& model, const fvae_trainer_options& options, Precision precision)
     : model_(model),
       context_(model.context()),
@@ -79,15 +102,25 @@ StepOnDevice::StepOnDevice(ModelOnDevice& model, const fvae_trainer_options& opt
       v_(context_, has_v(options) ? model.layout().floats : 0, "the optimiser's second moments"),
       scalars_(context_, kMostSteps, "the steps' scalars"),
       losses_(context_, kMostSteps, "the steps' losses"),
-      progress_(context_, 1, "the steps' progress") {}
+      progress_(context_, 1, "the steps' progress"),
+      runner_(context_) {}
 
-StepOnDevice::~StepOnDevice() { forget_graphs(); }
+StepOnDevice::~StepOnDevice() {
+    join(nullptr);
+    forget_graphs();
+}
+
+void StepOnDevice::join(std::shared_ptr<DeviceEnsemble> ensemble) {
+    if (entered_) ensemble_->leave();
+    entered_ = false;
+    ensemble_ = std::static_pointer_cast<EnsembleOnDevice>(std::move(ensemble));
+}
 
 int64_t StepOnDevice::bytes() const {
-    const size_t own = m_.bytes() + v_.bytes() + scalars_.bytes() + losses_.bytes() + floats_.bytes() +
-                       bytes_of_x_.bytes() + staged_.bytes() + noise_.bytes() + order_.bytes();
-    return static_cast<int64_t>(own) + pass_.bytes() + (scoring_ ? scoring_->bytes() : 0) +
-           (streamed_ ? streamed_->bytes() : 0);
+    const size_t own = m_.bytes() + v_.bytes() + scalars_.bytes() + losses_.bytes() + staged_.bytes() + noise_.bytes() +
+                       order_.bytes() + program_.bytes();
+    return static_cast<int64_t>(own) + pass_.bytes() + (held_ ? held_->bytes() : 0) +
+           (scoring_ ? scoring_->bytes() : 0) + (streamed_ ? streamed_->bytes() : 0);
 }
 
 void StepOnDevice::forget_graphs() {
@@ -112,45 +145,9 @@ void StepOnDevice::hold(const Rows& x) {
     forget_graphs();
     streamed_.reset();  // its buffers have the last data's size
     x_ = &x;
-    held_ = false;
-    floats_ = Buffer<float>();
-    bytes_of_x_ = Buffer<unsigned char>();
-    if (x.on_device && !x.table) {  // read where they lie
-        source_ = model_.source(x, 0, x.count, staged_);
-        held_ = true;
-        return;
-    }
-    const int64_t width = x.width, ld = padded(width);
-    const int64_t item = value_bytes(x.type);
-    const bool narrow = !x.table && item < static_cast<int64_t>(sizeof(float));
-    // A tenth is left to the batch's own buffers and to others. A table's rows on the device do not come back to be streamed.
-    const int64_t row = width * item;
-    const int64_t wanted = narrow ? x.count * row : x.count * ld * static_cast<int64_t>(sizeof(float));
-    if (x.streamed || (!x.on_device && wanted > context_->free_bytes() / 10 * 9)) return;
-    const char* what = "the data set";
-    if (narrow) {
-        bytes_of_x_ = Buffer<unsigned char>(context_, x.count * row, what);
-        for (int64_t i = 0; x.stride != row && i < x.count; ++i) bytes_of_x_.upload(x.row(i), row, i * row);
-        if (x.stride == row) bytes_of_x_.upload(x.data, x.count * row);
-        source_ = {bytes_of_x_.data(), x.type, row, 1, x.factor, nullptr, {}, false};
-    } else {
-        floats_ = Buffer<float>(context_, x.count * ld, what);
-        const int64_t rows = std::max<int64_t>(1, std::min(x.count, kChunkFloats / ld));
-        std::vector<float> chunk(z(rows * ld));
-        for (int64_t first = 0; first < x.count; first += rows) {
-            const int64_t n = std::min(rows, x.count - first);
-            if (x.on_device) {  // through the host and back
-                const Source part = model_.source(x, first, n, staged_);
-                read_rows(part, n, model_.network().D, floats_.data() + first * ld, ld, nullptr, 0, context_->stream());
-                continue;
-            }
-            stage_rows(x, nullptr, first, n, chunk.data());
-            floats_.upload(chunk.data(), n * ld, first * ld);
-        }
-        source_ = {
-            floats_.data(), RowType::float32, ld * static_cast<int64_t>(sizeof(float)), 1, 1.0f, nullptr, {}, true};
-    }
-    held_ = true;
+    held_.reset();
+    const auto make = [&] { return hold_rows(model_, x, staged_); };
+    held_ = ensemble_ ? ensemble_->held(x, make) : make();
 }
 
 void StepOnDevice::set_order(const uint32_t* index, int64_t count) {
@@ -236,31 +233,66 @@ void StepOnDevice::replay(int steps) {
     check(cudaGraphLaunch(ready, stream), "cudaGraphLaunch");
 }
 
-int64_t StepOnDevice::run_held(int64_t first_batch, int64_t count, fvae_losses* losses) {
-    Source gathered = source_;
-    gathered.index = order_.data();
-    const auto bind = [&](int rows) {
-        const Pass::Goal update = goal(false);
-        pass_.bind({gathered, rows, {}, true}, clock(), &update, losses_.data());
-    };
-    const int whole = batch_rows(first_batch);
-    const int64_t alike = batch_rows(first_batch + count - 1) == whole ? count : count - 1;
-    bind(whole);
-    for (int64_t left = alike; left > 0;) {
-        // the last batch of an epoch is shorter, so a graph would serve it alone
-        const int steps = whole < options_.batch_size ? 0 : left >= kGraphSteps ? kGraphSteps : 1;
-        if (steps > 0) {
-            replay(steps);
-        } else {
+// The bound batch's program.
+void StepOnDevice::run_program(int steps) {
+    const std::vector<Stage>& stages = pass_.stages();
+    const auto count = static_cast<int64_t>(stages.size());
+    if (program_.count() < count) program_ = Buffer<Stage>(context_, count, "the steps' program");
+    program_.upload(stages.data(), count);  // which also waits for all that went before
+    const Run run = make_run(pass_.kernels(), stages, program_.data(), steps, progress_.data());
+    if (!ensemble_) return runner_.run({run});
+    if (!entered_) ensemble_->enter();
+    entered_ = true;
+    ensemble_->run(run);
+}
+
+// `steps` of the bound batch, at most kGraphSteps.
+void StepOnDevice::run_graphs(int rows, int steps) {
+    if (steps == kGraphSteps && rows == options_.batch_size) return replay(steps);
+    for (int i = 0; i < steps; ++i) {
+        if (rows == options_.batch_size) {
+            replay(1);
+        } else {  // the last batch of an epoch, which a graph would serve once
             pass_.enqueue(0);
             advance(clock(), 1, context_->stream());
         }
-        left -= std::max(steps, 1);
     }
-    if (alike < count) {
-        bind(batch_rows(first_batch + count - 1));
-        pass_.enqueue(0);
+}
+
+// `count` steps of the bound batch.
+void StepOnDevice::run_alike(int rows, int64_t count) {
+    const bool fits = fits_program(pass_.stages(), rows);
+    const int64_t batches = static_cast<int64_t>(host_order_.size()) / options_.batch_size;
+    const int64_t enough = std::clamp<int64_t>(batches, 1, kGraphSteps);  // steps to measure
+    for (int64_t left = count; left > 0;) {
+        const bool tries = fits && !ensemble_ && !ways_.decided() && left >= enough;
+        const Ways::Way way = !fits ? Ways::graphs : ensemble_ && !ways_.forced() ? Ways::programs : ways_.next();
+        const bool whole = way == Ways::programs && !tries;
+        const int piece = static_cast<int>(whole ? left : std::min<int64_t>(left, kGraphSteps));
+        const double began = tries ? platform::seconds() : 0.0;
+        if (way == Ways::programs)
+            run_program(piece);
+        else
+            run_graphs(rows, piece);
+        left -= piece;
+        if (!tries) continue;
+        context_->synchronize();
+        ways_.measured(way, (platform::seconds() - began) / piece);
     }
+}
+
+int64_t StepOnDevice::run_held(int64_t first_batch, int64_t count, fvae_losses* losses) {
+    Source gathered = held_->source;
+    gathered.index = order_.data();
+    const int whole = batch_rows(first_batch), last = batch_rows(first_batch + count - 1);
+    const int64_t alike = last == whole ? count : count - 1;
+    const auto run = [&](int rows, int64_t steps) {
+        const Pass::Goal update = goal(false);
+        pass_.bind({gathered, rows, {}, true}, clock(), &update, losses_.data());
+        run_alike(rows, steps);
+    };
+    run(whole, alike);
+    if (alike < count) run(last, 1);
     return finish(count, losses);
 }
 
@@ -279,7 +311,7 @@ int64_t StepOnDevice::run_streamed(int64_t first_batch, int64_t count, fvae_loss
             if (given == 0) throw;
             break;
         }
-        const Source source{x, RowType::float32, ld * static_cast<int64_t>(sizeof(float)), 1, 1.0f, nullptr, {}, true};
+        const Source source{x, RowType::float32, ld * static_cast<int64_t>(sizeof(float)), 1, 1.0f, nullptr, true};
         const Pass::Goal update = goal(false);
         pass_.bind({source, rows, {}, true}, clock(), &update, losses_.data());
         pass_.enqueue(0);

@@ -1,15 +1,34 @@
 // SPDX-License-Identifier: MIT
 //
-// Training steps on the device. Of a data set that is held, many steps are one replayed graph: what they need from the host
-// (scalars, the epoch's order) lies in arrays on the device, and a position there moves on with every graph. Losses are
-// read once per run.
+// Training steps on the device. Of a data set that is held, many steps are one replayed graph, or one launch of a program:
+// what they need from the host (scalars, the epoch's order) lies in arrays on the device, and a position there moves on.
+// Losses are read once per run.
 #pragma once
 #include <map>
 #include <optional>
 
+#include "ensemble.h"
 #include "pass.h"
+#include "program.h"
 
 namespace fusedvae::cuda {
+
+// Graphs or programs: the bits are the same, so the first runs measure which are faster here.
+class Ways {
+  public:
+    enum Way { graphs, programs };
+    Ways();  // FUSEDVAE_GPU_STEPS names one of them
+    Way next() const;
+    bool decided() const { return trials_[graphs] >= kTrials && trials_[programs] >= kTrials; }
+    void measured(Way way, double seconds_of_step);
+    bool forced() const { return forced_; }
+
+  private:
+    static constexpr int kTrials = 3;  // the first of each also loads code
+    int trials_[2] = {0, 0};
+    double best_[2];
+    bool forced_ = false;
+};
 
 class StepOnDevice : public DeviceStep {
   public:
@@ -17,6 +36,7 @@ class StepOnDevice : public DeviceStep {
     ~StepOnDevice() override;
 
     int64_t bytes() const override;
+    void join(std::shared_ptr<DeviceEnsemble> ensemble) override;
     void hold(const Rows& x) override;
     void set_order(const uint32_t* index, int64_t count) override;
     int64_t run(int64_t first_batch, int64_t count, const StepScalars* scalars, fvae_losses* losses) override;
@@ -38,7 +58,10 @@ class StepOnDevice : public DeviceStep {
     int64_t finish(int64_t count, fvae_losses* losses);
     int64_t run_held(int64_t first_batch, int64_t count, fvae_losses* losses);
     int64_t run_streamed(int64_t first_batch, int64_t count, fvae_losses* losses);
+    void run_alike(int rows, int64_t count);
+    void run_graphs(int rows, int steps);
     void replay(int steps);
+    void run_program(int steps);
     void forget_graphs();
 
     ModelOnDevice& model_;
@@ -53,16 +76,18 @@ class StepOnDevice : public DeviceStep {
     Buffer<Progress> progress_;
 
     const Rows* x_ = nullptr;
-    bool held_ = false;
-    Source source_{};       // of the held rows
-    Buffer<float> floats_;  // held rows, padded
-    Buffer<unsigned char> bytes_of_x_;
+    std::shared_ptr<const HeldRows> held_;  // NULL: streamed
     Buffer<float> staged_, noise_;
     Buffer<uint32_t> order_;
     std::vector<uint32_t> host_order_;
     std::unique_ptr<Stream> streamed_;
     std::map<int, cudaGraphExec_t> graphs_;  // by number of steps, of whole batches
     int64_t graphs_of_ = 0;                  // the pass's generation that they belong to
+    Buffer<Stage> program_;
+    Runner runner_;
+    Ways ways_;
+    std::shared_ptr<EnsembleOnDevice> ensemble_;
+    bool entered_ = false;
 };
 
 }  // namespace fusedvae::cuda

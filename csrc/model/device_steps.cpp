@@ -20,6 +20,7 @@ class DeviceSteps : public Steps {
     bool follows(const Model& model) const override { return model.place() == place_; }
     bool takes_many() const override { return true; }
 
+    void join(std::shared_ptr<DeviceEnsemble> ensemble) override { step_->join(std::move(ensemble)); }
     void hold(const Rows& rows) override { step_->hold(rows); }
     void set_order(std::vector<uint32_t> index) override {
         step_->set_order(index.data(), static_cast<int64_t>(index.size()));

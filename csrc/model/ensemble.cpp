@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <numeric>
 #include <stdexcept>
@@ -16,6 +17,7 @@ namespace fusedvae {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{50};
+constexpr int kMostOnGpus = 256;  // trainings at a time
 
 // What the threads share.
 struct Ensemble {
@@ -47,6 +49,37 @@ struct Member {
     }
 };
 
+// Those of each GPU where there are several.
+class OnGpus {
+  public:
+    explicit OnGpus(const std::vector<std::shared_ptr<Trainer>>& trainers) {
+        std::map<int, int> counts;
+        for (const auto& trainer : trainers) ++counts[index_of(*trainer)];
+        all_ = counts.count(kCpu) == 0;
+        for (const auto& [index, count] : counts)
+            if (index != kCpu && count > 1) ensembles_[index] = DeviceEnsemble::make(index);
+    }
+    bool all() const { return all_; }
+    std::shared_ptr<DeviceEnsemble> of(const Trainer& trainer) const {
+        const auto found = ensembles_.find(index_of(trainer));
+        return found == ensembles_.end() ? nullptr : found->second;
+    }
+
+  private:
+    static int index_of(const Trainer& trainer) { return device_index(trainer.model()->device()); }
+
+    std::map<int, std::shared_ptr<DeviceEnsemble>> ensembles_;
+    bool all_ = false;
+};
+
+// A trainer among those of its GPU.
+struct Joined {
+    Trainer& trainer;
+    Joined(Trainer& one, std::shared_ptr<DeviceEnsemble> ensemble) : trainer(one) { trainer.join(std::move(ensemble)); }
+    Joined(const Joined&) = delete;
+    ~Joined() { trainer.join(nullptr); }
+};
+
 void check_distinct(const std::vector<std::shared_ptr<Trainer>>& trainers) {
     for (size_t i = 0; i < trainers.size(); ++i)
         for (size_t j = 0; j < i; ++j)
@@ -68,10 +101,14 @@ std::vector<std::string> fit_ensemble(const std::vector<std::shared_ptr<Trainer>
         return trainers[a]->model()->network.floats > trainers[b]->model()->network.floats;
     });
 
+    const OnGpus gpus(trainers);
+    if (threads == 0) threads = gpus.all() ? kMostOnGpus : default_threads();
+
     Ensemble ensemble{callback, events, user};
     const auto fit = [&](size_t i) {
         Member member{&ensemble, static_cast<int64_t>(i)};
         try {
+            const Joined joined(*trainers[i], gpus.of(*trainers[i]));
             trainers[i]->fit(x, epochs, validation, Member::event, events | (1u << FVAE_TICK), &member);
         } catch (const Error& error) {
             if (error.status == FVAE_NON_FINITE)
@@ -86,7 +123,7 @@ std::vector<std::string> fit_ensemble(const std::vector<std::shared_ptr<Trainer>
     std::atomic<size_t> next{0};
     int finished = 0;  // threads
     std::condition_variable changed;
-    Lease lease(std::min<int>(threads > 0 ? threads : default_threads(), static_cast<int>(trainers.size())));
+    Lease lease(std::min<int>(threads, static_cast<int>(trainers.size())));
     lease.run([&](const Team& team) {
         for (size_t i; !ensemble.stopped && (i = next++) < order.size();) fit(order[i]);
         std::unique_lock<std::mutex> lock(ensemble.guard);

@@ -42,6 +42,9 @@ class Steps {
     // Means over the rows in batches of batch_size, at the final beta; in float32.
     virtual fvae_losses evaluate(const Rows& rows, uint64_t seed) = 0;
 
+    // Trainings that run beside this one, on its GPU; NULL: none.
+    virtual void join(std::shared_ptr<DeviceEnsemble>) {}
+
     // Between the steps and the trainer's moments, where they are apart.
     virtual void fetch(Moments&) {}
     virtual void load(const Moments&) {}

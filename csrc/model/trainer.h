@@ -25,6 +25,8 @@ class Trainer {
              void* user);
     void fit_source(fvae_source source, int64_t epochs, const fvae_array* validation, fvae_callback callback,
                     uint32_t events, void* user);
+    // Trainings that run beside the following fits, where the model is on their GPU; NULL: none.
+    void join(std::shared_ptr<DeviceEnsemble> ensemble);
     fvae_losses step(const fvae_array& batch, const float* noise);
     fvae_losses evaluate(const fvae_array& x, uint64_t seed) const;
 
@@ -79,6 +81,7 @@ class Trainer {
     fvae_trainer_options options_;
     mutable Moments moments_;       // a GPU's may be ahead: see moments()
     std::unique_ptr<Steps> steps_;  // none before the first one
+    std::shared_ptr<DeviceEnsemble> ensemble_;
     std::optional<Snapshot> snapshot_;
     State state_;
     bool resumed_ = false;

@@ -19,6 +19,7 @@ int Device::count() { return 0; }
 std::shared_ptr<Device> Device::open(int) { refuse(); }
 int Device::device_of(const void*) { return -1; }
 std::unique_ptr<DeviceModel> DeviceModel::make(std::shared_ptr<Device>, const Config&, const Network&) { refuse(); }
+std::shared_ptr<DeviceEnsemble> DeviceEnsemble::make(int) { refuse(); }
 std::unique_ptr<DeviceStep> DeviceStep::make(DeviceModel&, const fvae_trainer_options&, Precision) { refuse(); }
 
 }  // namespace fusedvae

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 #
 # All that a machine with a GPU is needed for, in one command: builds with CUDA for that GPU, runs the native and the
-# Python tests on it, then compute-sanitizer over the native ones, then bench/gpu.py. Each stage prints its name, time
-# and outcome, and its output goes to a log of its own; a stage that fails does not keep the next from running. Needs
-# nvcc, cmake 3.24, ninja or make, a C++17 compiler, and a Python with numpy, pybind11 3 and pytest (with torch for the
+# Python tests on it, then compute-sanitizer over the native ones, then bench/gpu.py and bench/ensemble.py. Each stage
+# prints its name, time and outcome, and its output goes to a log of its own; a stage that fails does not keep the next
+# from running. Needs nvcc, cmake 3.24, ninja or make, a C++17 compiler, and a Python with numpy, pybind11 3 and pytest (with torch for the
 # benchmark's peers); without pybind11 the native stages run all the same.
 #
 #     tests/cuda/run_on_gpu.sh [FOLDER for the build, default build/gpu] [STAGE ...]
@@ -80,10 +80,15 @@ stage_sanitizer() {
     ((${#running[@]})) && return $status
 }
 
+stage_ensemble() {
+    (cd "$source_dir/bench" && "$PYTHON" ensemble.py --device cuda --precision bfloat16 --configs tabular,mnist \
+        --json "$LOGS/gpu_ensemble.json")
+}
+
 stage_bench() { (cd "$source_dir/bench" && "$PYTHON" gpu.py --json "$LOGS/gpu.json" ${BENCH:-}); }
 
 stages=("$@")
-((${#stages[@]})) || stages=(machine build native package python sanitizer bench)
+((${#stages[@]})) || stages=(machine build native package python sanitizer bench ensemble)
 failed=()
 for stage in "${stages[@]}"; do
     declare -F "stage_$stage" >/dev/null || { echo "no stage $stage" && exit 2; }

@@ -142,20 +142,18 @@ TEST(wgrad_matches_reference) {
             g.ld_weight = ld;
             g.bias = bias_at;
             g.log_variance = -1;
-            g.tiles_k = static_cast<int>(cuda::tiles(c.size, 1, K));
             cuda::Buffer<cuda::Wgrad> table(context(), 1, "a test");
             table.upload(&g, 1);
             cuda::Group group{};
             group.clock = step.clock();
             group.table = table.data();
             group.count = 1;
-            group.tiles = static_cast<int>(cuda::tiles(c.size, N, K));
             group.splits = 1;
             group.rows_per_split = static_cast<int>(B);
             group.epilogue = epilogue;
             group.flat = {value.data(), m.data(), v.data(), half.data(), gradient.data(), floats};
             group.scale = 1.0f;
-            c.kernels().wgrad(group, c.size, context()->stream());
+            c.kernels().wgrad(group, cuda::tiles(c.size, N, K), c.size, context()->stream());
 
             const std::vector<float> got = epilogue == Epilogue::store ? gradient.download() : value.download();
             const std::vector<uint16_t> copy = half.download();

@@ -3,7 +3,9 @@
 // Training on the device against the CPU's trainer: losses of every step, parameters and moments after them, for each
 // optimiser, with clipping and free bits; graphs, streamed and uint8 data; what a loss that is not finite leaves behind.
 #include <cstring>
+#include <cstdlib>
 #include <limits>
+#include <optional>
 
 #include "check.h"
 #include "device_cases.h"
@@ -189,6 +191,50 @@ TEST(clipping_and_free_bits_train_as_on_the_cpu) {
     compare(kOutputs[2], o, "clip_norm");
     o.free_bits = 0.05;
     compare(kOutputs[1], o, "clip_norm and free_bits");
+}
+
+// FUSEDVAE_GPU_STEPS for a test's length.
+struct Way {
+    explicit Way(const char* name) { setenv("FUSEDVAE_GPU_STEPS", name, 1); }
+    ~Way() { unsetenv("FUSEDVAE_GPU_STEPS"); }
+};
+
+void compare_ways(const Output& output, const fvae_trainer_options& o, Precision precision) {
+    const Data data;
+    const fusedvae::Rows rows(data.x.data(), kRows, kNet.D);
+    const Config config = config_of(kNet, output, FVAE_GELU);
+    std::optional<Result> graphs;
+    {
+        const Way way("graphs");
+        graphs = train_on_device(config, o, rows, data.order, precision);
+    }
+    const Way way("programs");
+    CHECK(same_bits(*graphs, train_on_device(config, o, rows, data.order, precision)));
+    CHECK(same_bits(*graphs, train_on_device(config, o, rows, data.order, precision, 11)));
+}
+
+TEST(programs_give_the_bits_of_graphs) {
+    if (!gpu()) return;
+    fvae_trainer_options o = options_of(FVAE_ADAM);
+    for (const Output& output : kOutputs) compare_ways(output, o, Precision::float32);
+    o.clip_norm = 3.0;
+    o.free_bits = 0.05;
+    for (const Precision precision : kPrecisions) compare_ways(kOutputs[2], o, precision);
+}
+
+TEST(networks_of_too_many_layers_for_a_program_run_as_graphs) {
+    if (!gpu()) return;
+    const Data data(40);
+    const std::vector<int64_t> deep(14, 5);
+    const Config config = config_of({deep, deep, 37, 3}, kOutputs[0], FVAE_TANH);
+    const fusedvae::Rows rows(data.x.data(), 40, kNet.D);
+    std::optional<Result> graphs;
+    for (const char* const name : {"graphs", "programs"}) {
+        const Way way(name);
+        const Result result = train_on_device(config, options_of(FVAE_ADAM), rows, data.order);
+        if (graphs) CHECK(same_bits(*graphs, result));
+        graphs = result;
+    }
 }
 
 TEST(runs_give_the_same_bits) {

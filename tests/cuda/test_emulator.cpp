@@ -122,6 +122,63 @@ TEST(a_missing_barrier_is_a_race) {
                  {"kernel: the order of its threads"});
 }
 
+// Blocks of two hand their values around: each writes, all meet, each reads another's.
+__global__ void pass_on(const float* in, float* out, float* between, bool meet, unsigned blocks) {
+    float* shared = shared_memory<float>();
+    const int n = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x), i = static_cast<int>(threadIdx.x);
+    const int first = block / 2 * 2, other = first + (block + 1) % 2, size = static_cast<int>(blockDim.x);
+    shared[i] = in[block * size + i];
+    __syncthreads();
+    between[block * size + i] = shared[size - 1 - i];
+    if (meet) group_barrier(nullptr, blocks);
+    if (block < n) out[block * size + i] = between[other * size + i];
+}
+
+cudaError_t start_together(unsigned grid, unsigned together, bool clusters, const float* in, float* out, float* between,
+                           bool meet, unsigned blocks) {
+    return emulator::launch_groups({"kernel", grid, 64, 64 * 4, 64, together}, clusters, nullptr,
+                                   [=] { pass_on(in, out, between, meet, blocks); });
+}
+
+TEST(blocks_that_run_together_meet_at_a_barrier) {
+    const auto values = random_floats(6 * 64, 3);
+    OnDevice<float> in(values), out(values.size()), between(values.size());
+    for (const char* setting : {"", "order=backward", "races=1"})
+        for (const bool clusters : {false, true}) {
+            const Setting set(setting);
+            ok(start_together(6, 2, clusters, in.p, out.p, between.p, true, 2));
+            const auto got = out.get();
+            for (size_t i = 0; i < got.size(); ++i) {
+                const size_t block = i / 64, other = block / 2 * 2 + (block + 1) % 2;
+                CHECK_EQUAL(got[i], values[other * 64 + 63 - i % 64]);
+            }
+        }
+}
+
+TEST(blocks_that_do_not_meet_are_faults) {
+    const Setting set("races=1");
+    OnDevice<float> in(random_floats(4 * 64, 3)), out(4 * 64), between(4 * 64);
+    expect_fault(start_together(4, 2, true, in.p, out.p, between.p, false, 2), {"kernel: the order of its threads"});
+    expect_fault(start_together(4, 2, true, in.p, out.p, between.p, true, 4),
+                 {"a barrier of 4 blocks, of which 2 run together"});
+    expect_fault(start_together(4, 1, true, in.p, out.p, between.p, true, 2),
+                 {"a barrier of 2 blocks, of which 1 run together"});
+}
+
+TEST(launches_of_blocks_together_have_limits) {
+    OnDevice<float> in(64 * 64), out(64 * 64), between(64 * 64);
+    const auto run = [&](unsigned grid, unsigned together, bool clusters) {
+        return static_cast<int>(start_together(grid, together, clusters, in.p, out.p, between.p, false, together));
+    };
+    CHECK_EQUAL(run(5, 2, true), static_cast<int>(cudaErrorInvalidConfiguration));
+    CHECK_EQUAL(run(32, 16, true), static_cast<int>(cudaErrorInvalidConfiguration));
+    const unsigned room = 4 * static_cast<unsigned>(emulator::blocks_per_multiprocessor(64, 64 * 4));
+    CHECK_EQUAL(run(room + 2, 2, false), static_cast<int>(cudaErrorCooperativeLaunchTooLarge));
+    const Setting set("architecture=80");
+    CHECK_EQUAL(run(4, 2, true), static_cast<int>(cudaErrorNotSupported));
+    CHECK_EQUAL(emulator::blocks_per_multiprocessor(128, 80 * 1024), 2);
+}
+
 TEST(shared_memory_that_nobody_wrote_is_nan) {
     OnDevice<float> in(random_floats(64, 2)), out(64);
     ok(start(reverse_without_barrier, 1, 64, 64 * 4, nullptr, in.p, out.p));

@@ -28,9 +28,12 @@ struct Copy {
     }
 };
 
-enum class State { kReady, kAtBarrier, kAtCollective, kReturned };
+enum class State { kReady, kAtBarrier, kAtBlocksBarrier, kAtCollective, kReturned };
+
+struct Block;
 
 struct Thread {
+    Block* block = nullptr;
     Fiber fiber;
     State state = State::kReady;
     uint3 index{};
@@ -45,22 +48,33 @@ struct Thread {
     std::deque<std::vector<Copy>> committed;
 };
 
-// The running block; one at a time, since the runtime's lock is held while a kernel runs.
+constexpr size_t kGuard = 1024;          // bytes after the block's that nobody may write
+constexpr unsigned char kPoison = 0xff;  // as float or bfloat16 a NaN
+
+struct Shared {
+    alignas(1024) unsigned char bytes[kSharedBytes + kGuard];
+};
+
 struct Block {
     std::vector<std::unique_ptr<Thread>> pool;  // fibers are kept from block to block
-    int count = 0;                              // threads of this block: the first of the pool
+    std::unique_ptr<Shared> shared = std::make_unique<Shared>();
+    uint3 index{};
     int at_barrier = 0;
+};
+
+// The running kernel; one at a time, since the runtime's lock is held while it runs.
+struct Kernel {
+    std::vector<std::unique_ptr<Block>> pool;
+    std::vector<Block*> blocks;  // those that run together
+    int threads = 0;             // of each block: the first of its pool
+    int at_barrier = 0;          // of all blocks
     Thread* running = nullptr;
     const std::function<void()>* body = nullptr;
     Order order = Order::kForward;
     size_t shared_bytes = 0;
     std::string fault;
 };
-Block block;
-
-constexpr size_t kGuard = 1024;  // bytes after the block's that nobody may write
-alignas(1024) unsigned char shared_buffer[kSharedBytes + kGuard];
-constexpr unsigned char kPoison = 0xff;  // as float or bfloat16 a NaN
+Kernel kernel;
 
 std::string place(Where where) {
     const char* slash = std::strrchr(where.file, '/');
@@ -73,7 +87,7 @@ std::string triple(unsigned x, unsigned y, unsigned z) {
 
 std::string name_of(const Thread& thread) {
     return "thread " + triple(thread.index.x, thread.index.y, thread.index.z) + " of block " +
-           triple(indices.block.x, indices.block.y, indices.block.z);
+           triple(thread.block->index.x, thread.block->index.y, thread.block->index.z);
 }
 
 std::string whereabouts(const Thread& thread) {
@@ -83,7 +97,7 @@ std::string whereabouts(const Thread& thread) {
 
 // Suspends the running thread until another makes it ready.
 void wait_in(State state) {
-    Thread* self = block.running;
+    Thread* self = kernel.running;
     self->state = state;
     self->fiber.suspend();
 }
@@ -91,7 +105,7 @@ void wait_in(State state) {
 struct Stopped {};  // leaves a kernel that is at fault
 
 [[noreturn]] void stop(const std::string& sentence) {
-    block.fault = sentence;
+    kernel.fault = sentence;
     throw Stopped();
 }
 
@@ -105,7 +119,7 @@ bool same_place(const Thread& a, const Thread& b) {
 }
 
 void arrive(const char* name, void* operands, void (*run)(void* const*), Where where) {
-    Thread* self = block.running;
+    Thread* self = kernel.running;
     self->name = name;
     self->operands = operands;
     self->run = run;
@@ -115,7 +129,7 @@ void arrive(const char* name, void* operands, void (*run)(void* const*), Where w
 void thread_main(void* argument) {
     auto* self = static_cast<Thread*>(argument);
     try {
-        (*block.body)();
+        (*kernel.body)();
     } catch (const Stopped&) {
         return;
     }
@@ -127,22 +141,27 @@ void thread_main(void* argument) {
 
 // All live threads wait: names one of them and one that it waits for.
 std::string deadlock() {
-    for (int i = 0; i < block.count; ++i) {
-        const Thread& waiting = *block.pool[i];
-        if (waiting.state == State::kReturned) continue;
-        const bool of_warp = waiting.state == State::kAtCollective;
-        const int first = of_warp ? i / kWarp * kWarp : 0, last = of_warp ? first + kWarp : block.count;
-        for (int j = first; j < last; ++j) {
-            const Thread& other = *block.pool[j];
-            if (other.state == waiting.state) continue;
-            return name_of(waiting) + " " + whereabouts(waiting) + ", which " + name_of(other) + " never reaches: it " +
-                   whereabouts(other);
+    for (const Block* block : kernel.blocks)
+        for (int i = 0; i < kernel.threads; ++i) {
+            const Thread& waiting = *block->pool[i];
+            if (waiting.state == State::kReturned) continue;
+            const bool of_warp = waiting.state == State::kAtCollective;
+            const int first = of_warp ? i / kWarp * kWarp : 0, last = of_warp ? first + kWarp : kernel.threads;
+            for (const Block* another : kernel.blocks) {
+                if (another != block && waiting.state != State::kAtBlocksBarrier) continue;
+                for (int j = first; j < last; ++j) {
+                    const Thread& other = *another->pool[j];
+                    if (other.state == waiting.state) continue;
+                    return name_of(waiting) + " " + whereabouts(waiting) + ", which " + name_of(other) +
+                           " never reaches: it " + whereabouts(other);
+                }
+            }
         }
-    }
     return "all threads wait";
 }
 
-void prepare(Thread* thread, int number, dim3 size) {
+void prepare(Thread* thread, Block* block, int number, dim3 size) {
+    thread->block = block;
     thread->number = number;
     const auto n = static_cast<unsigned>(number);
     thread->index = {n % size.x, n / size.x % size.y, n / size.x / size.y};
@@ -152,87 +171,130 @@ void prepare(Thread* thread, int number, dim3 size) {
     thread->fiber.start(thread_main, thread);
 }
 
-std::string run_block(dim3 size) {
-    block.fault.clear();
-    block.at_barrier = 0;
-    unpoison(shared_buffer, sizeof shared_buffer);
-    unsigned char* end = shared_buffer + block.shared_bytes;
-    std::memset(shared_buffer, kPoison, block.shared_bytes + kGuard);
-    poison(end, sizeof shared_buffer - block.shared_bytes);
-    for (int i = 0; i < block.count; ++i) prepare(block.pool[i].get(), i, size);
-    for (int returned = 0; returned < block.count;) {
+// Runs the blocks until all their threads have returned; "" or what went wrong.
+std::string run_together(dim3 size) {
+    kernel.fault.clear();
+    kernel.at_barrier = 0;
+    for (Block* block : kernel.blocks) {
+        block->at_barrier = 0;
+        unsigned char* const bytes = block->shared->bytes;
+        unpoison(bytes, sizeof block->shared->bytes);
+        std::memset(bytes, kPoison, kernel.shared_bytes + kGuard);
+        poison(bytes + kernel.shared_bytes, sizeof block->shared->bytes - kernel.shared_bytes);
+        for (int i = 0; i < kernel.threads; ++i) prepare(block->pool[i].get(), block, i, size);
+    }
+    const int count = static_cast<int>(kernel.blocks.size()) * kernel.threads;
+    for (int returned = 0; returned < count;) {
         bool moved = false;
-        for (int i = 0; i < block.count; ++i) {
-            Thread* thread = block.pool[block.order == Order::kForward ? i : block.count - 1 - i].get();
+        for (int i = 0; i < count; ++i) {
+            const int number = kernel.order == Order::kForward ? i : count - 1 - i;
+            Block* block = kernel.blocks[number / kernel.threads];
+            Thread* thread = block->pool[number % kernel.threads].get();
             if (thread->state != State::kReady) continue;
             moved = true;
-            block.running = thread;
+            kernel.running = thread;
             indices.thread = thread->index;
+            indices.block = block->index;
             thread->fiber.resume();
-            if (!block.fault.empty()) return block.fault;
+            if (!kernel.fault.empty()) return kernel.fault;
             returned += thread->state == State::kReturned;
         }
         if (!moved) return deadlock();
     }
-    unpoison(shared_buffer, sizeof shared_buffer);
-    if (std::any_of(end, end + kGuard, [](unsigned char c) { return c != kPoison; }))
-        return "block " + triple(indices.block.x, indices.block.y, indices.block.z) + " wrote beyond its " +
-               std::to_string(block.shared_bytes) + " bytes of shared memory";
+    for (Block* block : kernel.blocks) {
+        unpoison(block->shared->bytes, sizeof block->shared->bytes);
+        const unsigned char* end = block->shared->bytes + kernel.shared_bytes;
+        if (std::any_of(end, end + kGuard, [](unsigned char c) { return c != kPoison; }))
+            return "block " + triple(block->index.x, block->index.y, block->index.z) + " wrote beyond its " +
+                   std::to_string(kernel.shared_bytes) + " bytes of shared memory";
+    }
     return "";
+}
+
+// Everyone goes on from the barrier that all have reached.
+void release(Thread& self, Block& block) {
+    for (int i = 0; i < kernel.threads; ++i) {
+        Thread& other = *block.pool[i];
+        if (!same_place(self, other)) different_places(self, other);
+        other.state = State::kReady;
+    }
 }
 
 }  // namespace
 
-std::string run_grid(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()>& body, Order order) {
-    block.count = static_cast<int>(size.x * size.y * size.z);
-    while (block.pool.size() < static_cast<size_t>(block.count)) block.pool.push_back(std::make_unique<Thread>());
-    block.body = &body;
-    block.order = order;
-    block.shared_bytes = shared_bytes;
+std::string run_grid(dim3 grid, dim3 size, unsigned together, size_t shared_bytes, const std::function<void()>& body,
+                     Order order) {
+    kernel.threads = static_cast<int>(size.x * size.y * size.z);
+    while (kernel.pool.size() < together) kernel.pool.push_back(std::make_unique<Block>());
+    kernel.blocks.clear();
+    for (unsigned i = 0; i < together; ++i) {
+        Block* block = kernel.pool[i].get();
+        kernel.blocks.push_back(block);
+        while (block->pool.size() < static_cast<size_t>(kernel.threads))
+            block->pool.push_back(std::make_unique<Thread>());
+    }
+    kernel.body = &body;
+    kernel.order = order;
+    kernel.shared_bytes = shared_bytes;
     indices.block_size = size;
     indices.grid_size = grid;
     const unsigned count = grid.x * grid.y * grid.z;
-    for (unsigned i = 0; i < count; ++i) {
-        const unsigned number = order == Order::kForward ? i : count - 1 - i;
-        indices.block = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
-        const std::string problem = run_block(size);
-        unpoison(shared_buffer, sizeof shared_buffer);
+    for (unsigned i = 0; i < count; i += together) {
+        const unsigned first = order == Order::kForward ? i : count - together - i;
+        for (unsigned j = 0; j < together; ++j) {
+            const unsigned number = first + j;
+            kernel.blocks[j]->index = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
+        }
+        const std::string problem = run_together(size);
+        for (Block* block : kernel.blocks) unpoison(block->shared->bytes, sizeof block->shared->bytes);
         if (!problem.empty()) return problem;
     }
     return "";
 }
 
 void block_barrier(Where where) {
-    Thread* self = block.running;
+    Thread* self = kernel.running;
+    Block* block = self->block;
     arrive("__syncthreads()", nullptr, nullptr, where);
-    if (++block.at_barrier < block.count) {
+    if (++block->at_barrier < kernel.threads) {
         wait_in(State::kAtBarrier);
         return;
     }
-    for (int i = 0; i < block.count; ++i) {
-        Thread& other = *block.pool[i];
-        if (!same_place(*self, other)) different_places(*self, other);
-        other.state = State::kReady;
+    block->at_barrier = 0;
+    release(*self, *block);
+}
+
+void blocks_barrier(unsigned blocks, Where where) {
+    Thread* self = kernel.running;
+    arrive("blocks_barrier()", nullptr, nullptr, where);
+    if (blocks != kernel.blocks.size())
+        fault("a barrier of " + std::to_string(blocks) + " blocks, of which " + std::to_string(kernel.blocks.size()) +
+                  " run together",
+              where);
+    if (++kernel.at_barrier < static_cast<int>(kernel.blocks.size()) * kernel.threads) {
+        wait_in(State::kAtBlocksBarrier);
+        return;
     }
-    block.at_barrier = 0;
+    kernel.at_barrier = 0;
+    for (Block* block : kernel.blocks) release(*self, *block);
 }
 
 void collective(const char* name, void* operands, void (*run)(void* const*), Where where) {
-    Thread* self = block.running;
+    Thread* self = kernel.running;
     arrive(name, operands, run, where);
     const int first = self->number / kWarp * kWarp;
-    if (first + kWarp > block.count)
+    if (first + kWarp > kernel.threads)
         stop(name_of(*self) + " is at " + name + " (" + place(where) + "), but its warp has only " +
-             std::to_string(block.count - first) + " threads: blocks must be whole warps");
+             std::to_string(kernel.threads - first) + " threads: blocks must be whole warps");
     self->state = State::kAtCollective;
     for (int lane = 0; lane < kWarp; ++lane)
-        if (block.pool[first + lane]->state != State::kAtCollective) {
+        if (self->block->pool[first + lane]->state != State::kAtCollective) {
             self->fiber.suspend();
             return;
         }
     void* all[kWarp];
     for (int lane = 0; lane < kWarp; ++lane) {
-        Thread& other = *block.pool[first + lane];
+        Thread& other = *self->block->pool[first + lane];
         if (!same_place(*self, other)) different_places(*self, other);
         all[lane] = other.operands;
         other.state = State::kReady;
@@ -240,31 +302,34 @@ void collective(const char* name, void* operands, void (*run)(void* const*), Whe
     run(all);
 }
 
-void* shared_memory() { return shared_buffer; }
+void* shared_memory() { return kernel.running->block->shared->bytes; }
 
-void fault(const std::string& what, Where where) { stop(name_of(*block.running) + " (" + place(where) + "): " + what); }
+void fault(const std::string& what, Where where) {
+    stop(name_of(*kernel.running) + " (" + place(where) + "): " + what);
+}
 
 void copy_async16(void* shared, const void* global, bool valid, Where where) {
     const auto* to = static_cast<unsigned char*>(shared);
-    if (to < shared_buffer || to + 16 > shared_buffer + block.shared_bytes)
+    const unsigned char* own = kernel.running->block->shared->bytes;
+    if (to < own || to + 16 > own + kernel.shared_bytes)
         fault("copy_async16 writes outside the block's shared memory", where);
     if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0)
         fault("copy_async16 needs addresses that are multiples of 16", where);
     if (valid && !allocations().find(global, 16)) fault("copy_async16 reads outside the device's memory", where);
     const Copy copy{shared, valid ? global : nullptr};
-    if (block.order == Order::kBackward)
+    if (kernel.order == Order::kBackward)
         copy.perform();  // as early as it may be
     else
-        block.running->open.push_back(copy);  // as late as it may be
+        kernel.running->open.push_back(copy);  // as late as it may be
 }
 
 void commit_copies() {
-    block.running->committed.push_back(std::move(block.running->open));
-    block.running->open.clear();
+    kernel.running->committed.push_back(std::move(kernel.running->open));
+    kernel.running->open.clear();
 }
 
 void wait_copies(int groups) {
-    auto& committed = block.running->committed;
+    auto& committed = kernel.running->committed;
     for (; committed.size() > static_cast<size_t>(groups); committed.pop_front())
         for (const Copy& copy : committed.front()) copy.perform();
 }

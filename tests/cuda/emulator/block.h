@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// How a kernel runs: the blocks of the grid one after another, the threads of a block as fibers of one host thread.
-// Each runs until it has to wait for others, at a barrier or a collective operation of its warp; when all it waits for
-// have arrived, the last one does the operation for all. Whoever waits for a thread that never comes is a fault.
+// How a kernel runs: the blocks of the grid one after another, or as many at once as were launched to run together, the
+// threads of a block as fibers of one host thread. Each runs until it has to wait for others, at a barrier or a collective
+// operation of its warp; when all it waits for have arrived, the last one does the operation for all. Whoever waits for a
+// thread that never comes is a fault.
 #pragma once
 #include <cstddef>
 #include <functional>
@@ -32,13 +33,17 @@ struct Indices {
 };
 extern Indices indices;
 
-// Calls `body` as each thread of each block. Returns "" or what went wrong; the kernel has then stopped where it was.
-std::string run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body, Order order);
+// Calls `body` as each thread of each block, `together` neighbouring blocks at a time. Returns "" or what went wrong; the
+// kernel has then stopped where it was.
+std::string run_grid(dim3 grid, dim3 block, unsigned together, size_t shared_bytes, const std::function<void()>& body,
+                     Order order);
 
 // ---- called by running threads ---------------------------------------------------------------------------------------
 
 // A barrier of the whole block.
 void block_barrier(Where where);
+// A barrier of the blocks that run together, which must be so many.
+void blocks_barrier(unsigned blocks, Where where);
 // Each lane of the warp gives its operands; the last one calls run(operands of all, by lane) for all.
 void collective(const char* name, void* operands, void (*run)(void* const operands[kWarp]), Where where);
 // The block's dynamic shared memory: NaN until written.

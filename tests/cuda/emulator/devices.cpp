@@ -79,7 +79,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     properties->sharedMemPerBlockOptin = shared_limit();
     properties->major = settings().architecture / 10;
     properties->minor = settings().architecture % 10;
-    properties->multiProcessorCount = 4;  // few: blocks run one after another
+    properties->multiProcessorCount = kMultiprocessors;
     properties->warpSize = kWarp;
     properties->maxThreadsPerBlock = 1024;
     properties->l2CacheSize = 50 << 20;

@@ -46,8 +46,9 @@ cudaError_t no_stream(Call* call);
 // Whether a capture is on that forbids the calling thread what may not be captured; such a call invalidates it.
 bool capture_forbids_calls();
 
-int current_device();   // the calling thread's
-size_t shared_limit();  // bytes of a block's shared memory that the architecture has
+int current_device();                // the calling thread's
+constexpr int kMultiprocessors = 4;  // few: blocks run one after another
+size_t shared_limit();               // bytes of a block's shared memory that the architecture has
 
 }  // namespace emulator
 

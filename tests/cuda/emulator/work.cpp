@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // What streams are given: copies and kernels.
+#include <algorithm>
 #include <cstring>
 
 #include "errors.h"
@@ -54,7 +55,7 @@ cudaError_t copy(Call* call, void* to, const void* from, size_t bytes, cudaMemcp
 
 // Runs the kernel once; "" or what went wrong.
 std::string run_once(const Launch& launch, const Operation& body, Order order) {
-    const std::string problem = run_grid(launch.grid, launch.block, launch.shared_bytes, body, order);
+    const std::string problem = run_grid(launch.grid, launch.block, launch.together, launch.shared_bytes, body, order);
     return problem.empty() ? allocations().check_guards() : problem;
 }
 
@@ -100,12 +101,35 @@ cudaError_t launch(const Launch& launch, cudaStream_t handle, std::function<void
         return call.fail(cudaErrorInvalidConfiguration, "a grid of " + std::to_string(g.x) + " x " +
                                                             std::to_string(g.y) + " x " + std::to_string(g.z) +
                                                             " blocks of " + std::to_string(threads) + " threads");
+    if (launch.together == 0 || uint64_t{g.x} * g.y * g.z % launch.together != 0)
+        return call.fail(cudaErrorInvalidConfiguration,
+                         "a grid that is not made of " + std::to_string(launch.together) + " blocks at a time");
     if (launch.shared_bytes > shared_limit())
         return call.fail(cudaErrorInvalidValue, std::to_string(launch.shared_bytes) + " bytes of shared memory");
     if (launch.parameter_bytes > 4096)  // what every architecture and driver takes
         return call.fail(cudaErrorInvalidValue, std::to_string(launch.parameter_bytes) + " bytes of parameters");
     submit(stream, [launch, body = std::move(body)] { run_kernel(launch, body); });
     return finish(launch.name);
+}
+
+int blocks_per_multiprocessor(int threads, size_t shared_bytes) {
+    const size_t each = shared_bytes + 1024;  // the system's own part
+    return std::min(2048 / threads, static_cast<int>((shared_limit() + 1024) / each));
+}
+
+cudaError_t launch_groups(const Launch& launch, bool clusters, cudaStream_t stream, std::function<void()> body) {
+    Call call(launch.name);
+    if (call.failed()) return call.status();
+    if (clusters && settings().architecture < 90)
+        return call.fail(cudaErrorNotSupported, "clusters need compute capability 9.0");
+    if (clusters && launch.together > 8)
+        return call.fail(cudaErrorInvalidConfiguration, "a cluster of " + std::to_string(launch.together) + " blocks");
+    const int room =
+        kMultiprocessors * blocks_per_multiprocessor(static_cast<int>(launch.block.x), launch.shared_bytes);
+    if (!clusters && launch.grid.x > static_cast<unsigned>(room))
+        return call.fail(cudaErrorCooperativeLaunchTooLarge, std::to_string(launch.grid.x) + " blocks at once, where " +
+                                                                 std::to_string(room) + " have room");
+    return emulator::launch(launch, stream, std::move(body));
 }
 
 }  // namespace emulator

@@ -20,4 +20,20 @@ void launch(const char* launcher, void (*kernel)(Parameters...), dim3 grid, dim3
           launcher);
 }
 
+template <class... Parameters, class... Arguments>
+void launch_groups(const char* launcher, void (*kernel)(Parameters...), int groups, int blocks, bool clusters,
+                   dim3 block, size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+    const std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
+    const auto together = static_cast<unsigned>(blocks);
+    const dim3 grid(static_cast<unsigned>(groups) * together);
+    check(emulator::launch_groups({launcher, grid, block, shared_bytes, sizeof values, together}, clusters, stream,
+                                  [kernel, values] { std::apply(kernel, values); }),
+          launcher);
+}
+
+template <class... Parameters>
+int blocks_per_multiprocessor(const char*, void (*)(Parameters...), int threads, size_t shared_bytes) {
+    return emulator::blocks_per_multiprocessor(threads, shared_bytes);
+}
+
 }  // namespace fusedvae::cuda

@@ -28,6 +28,10 @@ inline float bf16_value(uint32_t pair, int half) { return __uint_as_float((half 
 
 inline void prefetch_line(const void*) {}
 
+inline void group_barrier(unsigned*, unsigned blocks, emulator::Where where = emulator::Where::here()) {
+    emulator::blocks_barrier(blocks, where);
+}
+
 struct MmaLane {
     float* d;
     const uint32_t *a, *b;

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""train_ensemble on a GPU: steps of all side by side, and each ends with the bits of a fit of its own."""
+
+from typing import Any
+
+import fusedvae as fv
+import numpy as np
+import pytest
+from gpus import needs_emulator, needs_gpu
+
+WAYS = ["graphs", "programs"]
+
+
+def trainers(count: int, **options: Any) -> list[fv.Trainer]:
+    """Of three widths and three batch sizes, which all end in a short batch; betas, rates and seeds differ too."""
+    configs = [fv.Config(input_shape=12, hidden=(width,), latent=3) for width in (16, 24, 70)]
+    return [
+        fv.Trainer(
+            fv.Model(configs[i % 3], seed=i, device="cuda"),
+            **{
+                "optimizer": fv.Adam(1e-3 * (1 + i % 2)),
+                "beta": 0.5 * (1 + i),
+                "batch_size": (16, 19, 32)[i // 2 % 3],
+                "seed": i,
+                **options,
+            },
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def x() -> np.ndarray:
+    return np.random.default_rng(0).random((150, 12), dtype=np.float32)
+
+
+def same(a: fv.Trainer, b: fv.Trainer) -> bool:
+    assert all(np.array_equal(a.history[name], b.history[name], equal_nan=True) for name in a.history)
+    theirs = b.model.parameters()
+    return all(np.array_equal(value, theirs[name]) for name, value in a.model.parameters().items())
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_one_launch_for_many_steps_has_the_bits_of_graphs(monkeypatch, x, precision):
+    runs = []
+    for way in WAYS:
+        monkeypatch.setenv("FUSEDVAE_GPU_STEPS", way)
+        runs.append(trainers(2, precision=precision, clip_norm=1.0, free_bits=0.01)[1])
+        runs[-1].fit(x, epochs=3, validation_data=x[:20])
+    assert same(*runs)
+
+
+@needs_gpu
+@pytest.mark.parametrize("threads", [None, 1, 3])
+def test_each_has_the_bits_of_a_fit_of_its_own(x, threads):
+    together = fv.train_ensemble(trainers(7), x, epochs=3, validation_data=x[:10], threads=threads)
+    for mine, alone in zip(together, trainers(7), strict=True):
+        alone.fit(x, epochs=3, validation_data=x[:10])
+        assert same(mine, alone)
+        assert mine.failure is None
+
+
+@needs_emulator
+@pytest.mark.parametrize("setting", ["architecture=80", "order=backward,streams=late", "races=1"])
+def test_clusters_or_not_in_any_order(monkeypatch, x, setting):
+    alone = trainers(3)
+    for trainer in alone:
+        trainer.fit(x, epochs=1)
+    monkeypatch.setenv("FUSEDVAE_EMULATED_GPU", setting)
+    for mine, one in zip(fv.train_ensemble(trainers(3), x, epochs=1), alone, strict=True):
+        assert same(mine, one)
+
+
+@needs_gpu
+def test_precisions_devices_and_kinds_of_rows_may_differ(x):
+    def mixed() -> list[fv.Trainer]:
+        return [
+            *(trainers(3, precision=name)[i] for i, name in enumerate(("float32", "tf32", "bfloat16"))),
+            fv.Trainer(fv.Model(fv.Config(input_shape=12, hidden=(16,), latent=3), seed=9), batch_size=16),
+        ]
+
+    rows = (x * 255).astype(np.uint8)
+    together = fv.train_ensemble(mixed(), rows, epochs=2)
+    for mine, alone in zip(together, mixed(), strict=True):
+        alone.fit(rows, epochs=2)
+        assert same(mine, alone)
+
+
+@needs_gpu
+def test_large_batches_run_beside_the_others(x):
+    rows = np.concatenate([x] * 8)
+
+    def sizes() -> list[fv.Trainer]:
+        return [trainers(3, batch_size=size)[i] for i, size in enumerate((1100, 64, 100))]
+
+    together = fv.train_ensemble(sizes(), rows, epochs=2)
+    for mine, alone in zip(together, sizes(), strict=True):
+        alone.fit(rows, epochs=2)
+        assert same(mine, alone)
+
+
+@needs_gpu
+def test_one_that_diverges_or_stops_ends_alone(x):
+    def stopping(trainer: fv.Trainer) -> list[Any]:
+        return [fv.EarlyStopping(monitor="loss", patience=1, min_delta=1e9)] if trainer is together[2] else []
+
+    together = trainers(4)
+    together[1] = trainers(2, optimizer=fv.SGD(1e30), snapshot=True)[1]
+    fv.train_ensemble(together, x, epochs=5, callbacks=stopping)
+    assert isinstance(together[1].failure, fv.NonFiniteError)
+    assert [together[i].epoch for i in (0, 2, 3)] == [5, 2, 5]
+    for i in (0, 3):
+        alone = trainers(4)[i]
+        alone.fit(x, epochs=5)
+        assert same(together[i], alone)
+    fv.train_ensemble([together[0], together[3]], x, epochs=1)
+    assert [together[i].epoch for i in (0, 3)] == [6, 6]
+
+
+@needs_gpu
+def test_a_callbacks_error_ends_all(x):
+    class Fails(fv.Callback):
+        def on_epoch_end(self, trainer: fv.Trainer, progress: Any) -> None:
+            if trainer is together[1] and progress.epoch == 1:
+                raise KeyError("mine")
+
+    together = trainers(3)
+    with pytest.raises(KeyError, match="mine"):
+        fv.train_ensemble(together, x, epochs=200, callbacks=lambda trainer: [Fails()])
+    assert all(trainer.epoch < 200 for trainer in together)
+    together[0].fit(x, epochs=1)
+
+
+@needs_emulator
+def test_a_gpus_failure_is_everyones(monkeypatch, x):
+    together = trainers(2)
+    monkeypatch.setenv("FUSEDVAE_EMULATED_GPU", "fail=run:1:719")
+    with pytest.raises(RuntimeError, match="run failed on the GPU"):
+        fv.train_ensemble(together, x, epochs=2)
+
+
+@needs_gpu
+def test_names_of_ways(monkeypatch, x):
+    monkeypatch.setenv("FUSEDVAE_GPU_STEPS", "magic")
+    with pytest.raises(ValueError, match='FUSEDVAE_GPU_STEPS is "magic"; it may be graphs or programs'):
+        trainers(1)[0].fit(x, epochs=1)
