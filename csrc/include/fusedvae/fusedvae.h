@@ -433,9 +433,9 @@ FVAE_API fvae_status fvae_trainer_fit_source(fvae_trainer* trainer, fvae_source 
 typedef int32_t (*fvae_ensemble_callback)(void* user, int64_t index, fvae_event event, const fvae_progress* progress);
 /* fvae_trainer_fit of each of `count` trainers of different models on the same rows, each on one thread and as many at a
  * time as `threads` says (0: fvae_num_threads(), or up to 256 where all are on GPUs, which run their steps side by side):
- * the same bits, and for small models several times as fast as one after another. A loss that becomes non-finite ends its own training alone (fvae_trainer_failure says why, and the call
- * succeeds); any other failure ends all of them at their next step's boundary and is returned. No handle may be freed
- * meanwhile. */
+ * the same bits, and for small models several times as fast as one after another. A loss that becomes non-finite ends its
+ * own training alone (fvae_trainer_failure says why, and the call succeeds); any other failure ends all of them at their
+ * next step's boundary and is returned. No handle may be freed meanwhile. */
 FVAE_API fvae_status fvae_ensemble_fit(fvae_trainer* const* trainers, int64_t count, const fvae_array* x,
                                        int64_t epochs, const fvae_array* validation, int32_t threads,
                                        fvae_ensemble_callback callback, uint32_t events, void* user);
