@@ -35,13 +35,14 @@ FUSEDVAE_FN void fetch_ahead(const float* b) {
     for (int j = 0; kLanes > 1 && j < kWidth; j += kLine) __builtin_prefetch(b + kAhead + j);
 }
 
-enum class Walk { along, across, widening };  // A's rows run along k, or across it; widening: along, B's words widened
+// A's rows run along k, or across it; resuming: along, and a part of k at a time; widening: along, B's words widened.
+enum class Walk { along, across, resuming, widening };
 
 template <Walk kWalk, int MR, int NV>
 void product(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth, bool resume,
              const float* const* ahead) {
-    // Only dW is cut along its inner dimension. Where it is known that nothing resumes, compilers keep the zeros in registers.
-    resume = resume && kWalk == Walk::across;
+    // Where it is known that nothing resumes, compilers keep the zeros in registers.
+    resume = resume && (kWalk == Walk::across || kWalk == Walk::resuming);
     V sum_of[MR][NV];
 #pragma GCC unroll 8
     for (int i = 0; i < MR; ++i)
@@ -96,12 +97,12 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
                 V right[NV];
                 for (int j = 0; j < NV; ++j) right[j] = load(b + j * kLanes);
                 for (int i = 0; i < MR; ++i) {
-                    const V left = set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
+                    const V left = set1(kWalk != Walk::across ? row[i][k] : row[0][i]);
                     for (int j = 0; j < NV; ++j) sum_of[i][j] = multiply_add(left, right[j], sum_of[i][j]);
                 }
             } else {
                 V left[MR];
-                for (int i = 0; i < MR; ++i) left[i] = set1(kWalk == Walk::along ? row[i][k] : row[0][i]);
+                for (int i = 0; i < MR; ++i) left[i] = set1(kWalk != Walk::across ? row[i][k] : row[0][i]);
                 for (int j = 0; j < NV; ++j) {
                     const V right = load(b + j * kLanes);
                     for (int i = 0; i < MR; ++i) sum_of[i][j] = multiply_add(left[i], right, sum_of[i][j]);

@@ -15,6 +15,31 @@ namespace fusedvae {
 namespace {
 
 constexpr int kRowBlock = 128;  // rows that stay in the second-level cache while the panels pass by
+// A panel of this depth is 786 kB, too large for that cache beside the rows: each tile would read it from the next one.
+// It passes in pieces, which stay in the first-level cache meanwhile, and the tiles' sums go on where they were: `genes`
+// takes 9.4 instead of 10.7 ms so. Pieces of 256 or 1024: 9.8; a panel of 3072, of `big`, is better whole.
+constexpr int kDeep = 4096, kDeepPiece = 512;
+
+// Of `left` rows that `tiles` tiles share evenly: the next one's.
+FUSEDVAE_FN int share_of(int left, int tiles) {
+    return tiles > 1 ? (left + kRowGrain - 1) / kRowGrain / tiles * kRowGrain : left;
+}
+
+// sums (b1 - b0, w), tile after tile: rows [b0, b1) times a panel.
+void multiply_deep(float* sums, const float* const* rows, const float* panel, int w, int depth, int b0, int b1) {
+    const int groups = w / kGroup, tallest = kTallest[groups];
+    for (int k0 = 0; k0 < depth; k0 += kDeepPiece) {
+        const int piece = depth - k0 < kDeepPiece ? depth - k0 : kDeepPiece;
+        int tiles = (b1 - b0 + tallest - 1) / tallest;
+        for (int b = b0, m; b < b1; b += m, --tiles) {
+            m = share_of(b1 - b, tiles);
+            const float* pieces[kMaxRows];
+            for (int i = 0; i < m; ++i) pieces[i] = rows[b + i] + k0;
+            product_for<Walk::resuming>(groups, m)(sums + (b - b0) * w, pieces, 0, panel + (ptrdiff_t)k0 * w, w, piece,
+                                                   k0 > 0, nullptr);
+        }
+    }
+}
 
 // Calls tile(values, b, m, panel, c0, w) for every register tile of rows [b0, b1) and panels [p0, p1). Rows are shared
 // evenly among the tiles of a block, so that 20 rows make 6 + 7 + 7 and not 8 + 8 + 4.
@@ -22,19 +47,21 @@ template <class Finish>
 FUSEDVAE_FN void for_each_tile(const float* const* rows, const float* packed, bool widens, Panels panels, int depth,
                                int b0, int b1, int p0, int p1, Finish finish) {
     const ptrdiff_t packed_depth = widens ? words_of(depth) : depth;
-    alignas(64) float values[kMaxRows * kMaxWidth];
+    alignas(64) float values[kRowBlock * kMaxWidth];
     for (int block = b0; block < b1; block += kRowBlock) {
         const int end = block + kRowBlock < b1 ? block + kRowBlock : b1;
         for (int p = p0; p < p1; ++p) {
             const int c0 = panels.start[p], w = panels.start[p + 1] - c0, groups = w / kGroup;
             const int tallest = (widens ? kTallestWidening : kTallest)[groups];
-            const int tiles = (end - block + tallest - 1) / tallest;
-            for (int t = 0, b = block; t < tiles; ++t) {
-                const int m = t + 1 < tiles ? (end - b + kRowGrain - 1) / kRowGrain / (tiles - t) * kRowGrain : end - b;
-                forward_product(widens, groups, m)(values, rows, b, packed + c0 * packed_depth, w, depth, false,
-                                                   nullptr);
-                finish(Tile{values, b, m, c0, w}, p);
-                b += m;
+            const float* const panel = packed + c0 * packed_depth;
+            int tiles = (end - block + tallest - 1) / tallest;
+            const bool deep = depth >= kDeep && tiles > 1 && !widens;
+            if (deep) multiply_deep(values, rows, panel, w, depth, block, end);
+            for (int b = block, m; b < end; b += m, --tiles) {
+                m = share_of(end - b, tiles);
+                float* const sums = values + (deep ? (b - block) * w : 0);
+                if (!deep) forward_product(widens, groups, m)(sums, rows, b, panel, w, depth, false, nullptr);
+                finish(Tile{sums, b, m, c0, w}, p);
             }
         }
     }

@@ -51,7 +51,8 @@ struct Shape {
 // Then batches around the pieces that dW is summed in, and the row blocks of the other passes.
 inline std::vector<Shape> shapes() {
     static const std::vector<int64_t> sizes = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65, 100};
-    std::vector<Shape> list = {{127, 9, 17}, {128, 40, 33}, {129, 33, 48}, {256, 31, 80}, {300, 65, 49}};
+    std::vector<Shape> list = {{127, 9, 17},  {128, 40, 33},  {129, 33, 48},  {256, 31, 80},
+                               {300, 65, 49}, {21, 8321, 49}, {130, 17, 4609}};  // the last two: deep panels
     if (std::getenv("FUSEDVAE_LONG")) {
         for (int64_t B : sizes)
             for (int64_t K : sizes)
