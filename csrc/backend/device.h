@@ -101,8 +101,8 @@ inline StepScalars scalars_at(const fvae_trainer_options& options, int64_t done)
             beta_at(options, done)};
 }
 
-// Trainings on one device at the same time: steps of those that have joined run side by side, one launch for many steps of
-// all, and data that several hold is there once. Each is run by a thread of its own, which waits for the others.
+// Trainings on one device at the same time, each on a thread of its own: those of their runs that come together are one
+// launch of many steps of all, and rows that several hold are there once.
 class DeviceEnsemble {
   public:
     static std::shared_ptr<DeviceEnsemble> make(int device);
@@ -117,8 +117,14 @@ class DeviceStep {
                                             Precision precision);
     virtual ~DeviceStep() = default;
     virtual int64_t bytes() const = 0;
-    // NULL: leaves. The bits of its steps are the same.
+    // The following runs are an ensemble's; NULL: no more, and the rows are given up. The bits are the same.
     virtual void join(std::shared_ptr<DeviceEnsemble> ensemble) = 0;
+    // In an ensemble a run lies between these. meet waits, not for long, for the others to come to theirs: the caller
+    // holds no lock meanwhile that they could need. Any thread's run then waits for all that have met.
+    virtual void meet() = 0;
+    virtual void part() noexcept = 0;
+    // Steps for the next run, of `left` from first_batch on: as many as the ensemble runs at once, else `most`.
+    virtual int64_t at_once(int64_t first_batch, int64_t left, int64_t most) const = 0;
 
     // The data set of the following epochs: kept on the device where it fits, else read from `x` batch by batch through
     // pinned memory while the batch before computes. `x` must outlive the use; rows with `streamed` are checked as they

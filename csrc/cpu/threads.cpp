@@ -94,10 +94,12 @@ class Pool {
 
     void run(int threads, const std::function<void(const Team&)>& work) {
         while (static_cast<int>(workers_.size()) < threads - 1) {
-            workers_.push_back(std::make_unique<Worker>());
-            std::thread([this, &worker = *workers_.back(), index = static_cast<int>(workers_.size())] {
-                serve(worker, index);
-            }).detach();
+            auto worker = std::make_unique<Worker>();
+            workers_.reserve(workers_.size() + 1);
+            std::thread([this, &one = *worker, index = static_cast<int>(workers_.size()) + 1] {
+                serve(one, index);
+            }).detach();  // throws before there is a worker who would never come
+            workers_.push_back(std::move(worker));
         }
         spins_ = spins_for(threads);
         Barrier barrier(threads, spins_);

@@ -84,7 +84,8 @@ Context::Context(int index, const cudaDeviceProp& properties)
     : index_(index),
       name_(properties.name),
       capability_(properties.major * 10 + properties.minor),
-      chip_{properties.multiProcessorCount, properties.sharedMemPerBlockOptin >= kLargestBlock, properties.major >= 9},
+      chip_{properties.multiProcessorCount, properties.sharedMemPerBlockOptin >= kLargestBlock,
+            properties.cooperativeLaunch != 0, properties.major >= 9 && code_version(find_bad_kernel) >= 90},
       bytes_(static_cast<int64_t>(properties.totalGlobalMem)) {
     use();
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");

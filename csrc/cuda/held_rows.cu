@@ -2,12 +2,13 @@
 #include "held_rows.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace fusedvae::cuda {
 
 namespace {
 
-constexpr int64_t kChunkFloats = int64_t{1} << 24;  // of the copy that fills the floats
+constexpr int64_t kChunkFloats = int64_t{1} << 24, kChunkBytes = 4 * kChunkFloats;  // of the copies that fill them
 constexpr const char* kAdvice = "the data set";
 constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 
@@ -15,10 +16,14 @@ constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 void hold_values(const std::shared_ptr<Context>& context, const Rows& x, HeldRows* held) {
     const int64_t row = x.width * value_bytes(x.type);
     held->values = Buffer<unsigned char>(context, x.count * row, kAdvice);
-    if (x.stride == row)
-        held->values.upload(x.data, x.count * row);
-    else
-        for (int64_t i = 0; i < x.count; ++i) held->values.upload(x.row(i), row, i * row);
+    const int64_t rows = x.stride == row ? x.count : std::max<int64_t>(1, std::min(x.count, kChunkBytes / row));
+    std::vector<unsigned char> chunk(x.stride == row ? 0 : static_cast<size_t>(rows * row));
+    for (int64_t first = 0; first < x.count; first += rows) {
+        const int64_t n = std::min(rows, x.count - first);
+        for (int64_t i = 0; !chunk.empty() && i < n; ++i)
+            std::memcpy(&chunk[static_cast<size_t>(i * row)], x.row(first + i), static_cast<size_t>(row));
+        held->values.upload(chunk.empty() ? x.data : chunk.data(), n * row, first * row);
+    }
     held->source = {held->values.data(), x.type, row, 1, x.factor, nullptr, false};
 }
 

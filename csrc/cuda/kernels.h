@@ -39,7 +39,8 @@ constexpr int64_t tiles(TileSize size, int64_t rows, int64_t columns) {
 struct Chip {
     int multiprocessors;
     bool fits_large;
-    bool has_clusters;  // of blocks: compute capability 9.0 and later
+    bool cooperates;    // blocks of one launch may wait for one another
+    bool has_clusters;  // of blocks: compute capability 9.0 and later, and code for it
 };
 // The largest tiles that still give every multiprocessor one; a layer too small for that is spread as widely as it goes.
 template <class Count>

@@ -27,7 +27,6 @@ template <class... Parameters, class... Arguments>
 void launch_with(cudaLaunchAttribute* attribute, const char* launcher, void (*kernel)(Parameters...), dim3 grid,
                  dim3 block, size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
     std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-    allow_shared(launcher, kernel, shared_bytes);
     cudaLaunchConfig_t config{};
     config.gridDim = grid;
     config.blockDim = block;
@@ -47,10 +46,12 @@ void launch_with(cudaLaunchAttribute* attribute, const char* launcher, void (*ke
 template <class... Parameters, class... Arguments>
 void launch(const char* launcher, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, Arguments&&... arguments) {
+    allow_shared(launcher, kernel, shared_bytes);
     launch_with(nullptr, launcher, kernel, grid, block, shared_bytes, stream, std::forward<Arguments>(arguments)...);
 }
 
-// Groups of blocks that wait for one another: a cluster each, or all of the grid at once.
+// Groups of blocks that wait for one another: a cluster each, or all of the grid at once. blocks_per_multiprocessor was
+// asked before, and told the most shared memory of any launch: what a kernel is allowed is one setting for all threads.
 template <class... Parameters, class... Arguments>
 void launch_groups(const char* launcher, void (*kernel)(Parameters...), int groups, int blocks, bool clusters,
                    dim3 block, size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
@@ -67,10 +68,19 @@ void launch_groups(const char* launcher, void (*kernel)(Parameters...), int grou
     launch_with(&attribute, launcher, kernel, grid, block, shared_bytes, stream, std::forward<Arguments>(arguments)...);
 }
 
+// What a kernel's code was compiled for: 80, 90, ..
 template <class... Parameters>
-int blocks_per_multiprocessor(const char* launcher, void (*kernel)(Parameters...), int threads, size_t shared_bytes) {
+int code_version(void (*kernel)(Parameters...)) {
+    cudaFuncAttributes attributes{};
+    check(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)), "cudaFuncGetAttributes");
+    return attributes.ptxVersion;
+}
+
+template <class... Parameters>
+int blocks_per_multiprocessor(const char* launcher, void (*kernel)(Parameters...), int threads, size_t shared_bytes,
+                              size_t most_shared_bytes) {
     int blocks = 0;
-    allow_shared(launcher, kernel, shared_bytes);
+    allow_shared(launcher, kernel, most_shared_bytes);
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes), launcher);
     return blocks;
 }

@@ -90,7 +90,8 @@ int room_for_run(int most_stages, TileSize size) {
     return with_program_shape(size, [&](auto shape) {
         using S = decltype(shape);
         return blocks_per_multiprocessor("run", run_kernel<Multiply, S>, S::threads,
-                                         program_bytes<Multiply, S>(most_stages));
+                                         program_bytes<Multiply, S>(most_stages),
+                                         program_bytes<Multiply, S>(kMostStages));
     });
 }
 

@@ -7,7 +7,7 @@ namespace fusedvae::cuda {
 
 namespace {
 
-constexpr int kMostOfCluster = 8;   // that every GPU with clusters has
+constexpr int kMostOfCluster = 8;   // that every whole GPU with clusters has
 constexpr int kCounterStride = 32;  // a line of memory for each group's counter
 constexpr const char* kAdvice = "the programs of trainings side by side (train fewer at once)";
 
@@ -18,10 +18,6 @@ int largest_power_of_two(int n) {
 }
 
 }  // namespace
-
-bool fits_program(const std::vector<Stage>& stages, int64_t B) {
-    return static_cast<int>(stages.size()) <= kMostStages && B <= kRowsPerPart;
-}
 
 Run make_run(const Kernels& kernels, const std::vector<Stage>& stages, const Stage* on_device, int steps,
              Progress* progress) {
@@ -53,7 +49,7 @@ void Runner::run_alike(const Kernels& kernels, const std::vector<Run>& runs) {
     int room = 0, blocks = 0;
     for (const int i : {1, 0}) {
         size = kProgramSizes[i];
-        room = std::max(1, chip.multiprocessors * kernels.room(most_stages, size));
+        room = chip.multiprocessors * kernels.room(most_stages, size);
         blocks = std::clamp(room / groups, 1, widest[i]);
         if (widest[i] >= 2 * blocks) break;
     }

@@ -7,6 +7,7 @@
 #pragma once
 #include <vector>
 
+#include "../model/network.h"
 #include "context.h"
 #include "stages.h"
 
@@ -22,8 +23,11 @@ struct Program {  // of one group, in device memory
 
 constexpr int kMostStages = 48;  // they are held in shared memory
 
-// Whether the stages can be a program's: larger batches fill a GPU stage by stage.
-bool fits_program(const std::vector<Stage>& stages, int64_t B);
+// Whether a step can be a program: larger batches fill a GPU stage by stage.
+inline bool fits_program(const Chip& chip, const Network& network, int64_t B) {
+    const auto most = static_cast<int>(2 * network.layers.size()) + 6;  // products, and what stands between
+    return chip.cooperates && most <= kMostStages && B <= kRowsPerPart;
+}
 
 struct Run {  // a program, and what of it decides how many blocks run it
     const Kernels* kernels;
@@ -37,7 +41,7 @@ Run make_run(const Kernels& kernels, const std::vector<Stage>& stages, const Sta
 class Runner {
   public:
     explicit Runner(std::shared_ptr<Context> context) : context_(std::move(context)) {}
-    // All of them side by side, as far as there is room. On the context's stream; not waited for.
+    // All of a precision side by side, as far as there is room. On the context's stream; not waited for.
     void run(const std::vector<Run>& runs);
 
   private:

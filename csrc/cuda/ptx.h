@@ -38,7 +38,10 @@ __device__ __forceinline__ void group_barrier(unsigned* arrived, unsigned blocks
     if (blocks == 1) return __syncthreads();
     if (!arrived) {
 #if __CUDA_ARCH__ >= 900
+        __syncwarp();
         asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n" ::: "memory");
+#else
+        __trap();
 #endif
         return;
     }

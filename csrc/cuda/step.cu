@@ -110,10 +110,36 @@ StepOnDevice::~StepOnDevice() {
     forget_graphs();
 }
 
+// ---- in an ensemble --------------------------------------------------------------------------------------------------------
+
 void StepOnDevice::join(std::shared_ptr<DeviceEnsemble> ensemble) {
     if (entered_) ensemble_->leave();
     entered_ = false;
+    if (ensemble_) held_.reset();  // the others' too
     ensemble_ = std::static_pointer_cast<EnsembleOnDevice>(std::move(ensemble));
+    if (ensemble_ && ensemble_->index() != context_->index()) ensemble_.reset();
+}
+
+bool StepOnDevice::in_company() const { return ensemble_ && held_ && fits_program() && !ways_.forced(Ways::graphs); }
+
+void StepOnDevice::meet() {
+    if (!in_company()) return;
+    if (!entered_) ensemble_->enter();
+    entered_ = true;
+    ensemble_->meet();
+    met_ = true;
+}
+
+void StepOnDevice::part() noexcept {
+    if (met_) ensemble_->pass();  // without a run, which something has prevented
+    met_ = false;
+}
+
+int64_t StepOnDevice::at_once(int64_t first_batch, int64_t left, int64_t most) const {
+    if (!in_company()) return std::min(left, most);
+    const int64_t count = std::min(left, ensemble_->most());
+    const bool short_one = batch_rows(first_batch + count - 1) < batch_rows(first_batch);
+    return short_one ? count - 1 : count;  // the last batch of an epoch is a run of its own
 }
 
 int64_t StepOnDevice::bytes() const {
@@ -131,6 +157,11 @@ void StepOnDevice::forget_graphs() {
 int StepOnDevice::batch_rows(int64_t batch) const {
     const auto rows = static_cast<int64_t>(host_order_.size());
     return static_cast<int>(std::min(options_.batch_size, rows - batch * options_.batch_size));
+}
+
+// Of whole batches; a short one goes the same way.
+bool StepOnDevice::fits_program() const {
+    return cuda::fits_program(context_->chip(), model_.network(), batch_rows(0));
 }
 
 Pass::Goal StepOnDevice::goal(bool keep) const {
@@ -240,9 +271,8 @@ void StepOnDevice::run_program(int steps) {
     if (program_.count() < count) program_ = Buffer<Stage>(context_, count, "the steps' program");
     program_.upload(stages.data(), count);  // which also waits for all that went before
     const Run run = make_run(pass_.kernels(), stages, program_.data(), steps, progress_.data());
-    if (!ensemble_) return runner_.run({run});
-    if (!entered_) ensemble_->enter();
-    entered_ = true;
+    if (!met_) return runner_.run({run});
+    met_ = false;
     ensemble_->run(run);
 }
 
@@ -261,12 +291,13 @@ void StepOnDevice::run_graphs(int rows, int steps) {
 
 // `count` steps of the bound batch.
 void StepOnDevice::run_alike(int rows, int64_t count) {
-    const bool fits = fits_program(pass_.stages(), rows);
+    if (met_) return run_program(static_cast<int>(count));
+    const bool fits = fits_program();
     const int64_t batches = static_cast<int64_t>(host_order_.size()) / options_.batch_size;
     const int64_t enough = std::clamp<int64_t>(batches, 1, kGraphSteps);  // steps to measure
     for (int64_t left = count; left > 0;) {
-        const bool tries = fits && !ensemble_ && !ways_.decided() && left >= enough;
-        const Ways::Way way = !fits ? Ways::graphs : ensemble_ && !ways_.forced() ? Ways::programs : ways_.next();
+        const bool tries = fits && !ways_.decided() && left >= enough && rows == batch_rows(0);
+        const Ways::Way way = fits ? ways_.next() : Ways::graphs;
         const bool whole = way == Ways::programs && !tries;
         const int piece = static_cast<int>(whole ? left : std::min<int64_t>(left, kGraphSteps));
         const double began = tries ? platform::seconds() : 0.0;

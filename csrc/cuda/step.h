@@ -19,9 +19,9 @@ class Ways {
     enum Way { graphs, programs };
     Ways();  // FUSEDVAE_GPU_STEPS names one of them
     Way next() const;
+    bool forced(Way way) const { return forced_ && next() == way; }
     bool decided() const { return trials_[graphs] >= kTrials && trials_[programs] >= kTrials; }
     void measured(Way way, double seconds_of_step);
-    bool forced() const { return forced_; }
 
   private:
     static constexpr int kTrials = 3;  // the first of each also loads code
@@ -37,6 +37,9 @@ class StepOnDevice : public DeviceStep {
 
     int64_t bytes() const override;
     void join(std::shared_ptr<DeviceEnsemble> ensemble) override;
+    void meet() override;
+    void part() noexcept override;
+    int64_t at_once(int64_t first_batch, int64_t left, int64_t most) const override;
     void hold(const Rows& x) override;
     void set_order(const uint32_t* index, int64_t count) override;
     int64_t run(int64_t first_batch, int64_t count, const StepScalars* scalars, fvae_losses* losses) override;
@@ -52,6 +55,8 @@ class StepOnDevice : public DeviceStep {
 
     bool one(const Rows& batch, const float* noise, const StepScalars& scalars, fvae_losses* losses, bool keep);
     int batch_rows(int64_t batch) const;
+    bool fits_program() const;
+    bool in_company() const;
     Clock clock() const { return {scalars_.data(), progress_.data(), 0}; }
     Pass::Goal goal(bool keep) const;
     void set_scalars(const StepScalars* scalars, int64_t first_batch, int64_t count);
@@ -87,7 +92,7 @@ class StepOnDevice : public DeviceStep {
     Runner runner_;
     Ways ways_;
     std::shared_ptr<EnsembleOnDevice> ensemble_;
-    bool entered_ = false;
+    bool entered_ = false, met_ = false;
 };
 
 }  // namespace fusedvae::cuda

@@ -29,6 +29,7 @@ class DeviceSteps : public Steps {
     int64_t run(int64_t first_batch, int64_t count, int64_t done, fvae_losses* losses) override {
         std::vector<StepScalars> scalars;
         for (int64_t i = 0; i < count; ++i) scalars.push_back(scalars_at(options_, done + i));
+        const Meeting meeting(*step_);
         return changing([&] { return step_->run(first_batch, count, scalars.data(), losses); });
     }
 
@@ -69,7 +70,18 @@ class DeviceSteps : public Steps {
         return memory;
     }
 
+    int64_t at_once(int64_t first_batch, int64_t left, int64_t most) const override {
+        return step_->at_once(first_batch, left, most);
+    }
+
   private:
+    struct Meeting {
+        DeviceStep& step;
+        explicit Meeting(DeviceStep& one) : step(one) { step.meet(); }
+        Meeting(const Meeting&) = delete;
+        ~Meeting() { step.part(); }
+    };
+
     // Runs work() -> steps taken, with the model for itself.
     template <class Work>
     int64_t changing(Work work) {

@@ -17,7 +17,7 @@ namespace fusedvae {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{50};
-constexpr int kMostOnGpus = 256;  // trainings at a time
+constexpr int kMostOnGpus = 64;  // trainings at a time: each has activations and gradients there
 
 // What the threads share.
 struct Ensemble {
@@ -72,14 +72,6 @@ class OnGpus {
     bool all_ = false;
 };
 
-// A trainer among those of its GPU.
-struct Joined {
-    Trainer& trainer;
-    Joined(Trainer& one, std::shared_ptr<DeviceEnsemble> ensemble) : trainer(one) { trainer.join(std::move(ensemble)); }
-    Joined(const Joined&) = delete;
-    ~Joined() { trainer.join(nullptr); }
-};
-
 void check_distinct(const std::vector<std::shared_ptr<Trainer>>& trainers) {
     for (size_t i = 0; i < trainers.size(); ++i)
         for (size_t j = 0; j < i; ++j)
@@ -108,8 +100,8 @@ std::vector<std::string> fit_ensemble(const std::vector<std::shared_ptr<Trainer>
     const auto fit = [&](size_t i) {
         Member member{&ensemble, static_cast<int64_t>(i)};
         try {
-            const Joined joined(*trainers[i], gpus.of(*trainers[i]));
-            trainers[i]->fit(x, epochs, validation, Member::event, events | (1u << FVAE_TICK), &member);
+            trainers[i]->fit(x, epochs, validation, Member::event, events | (1u << FVAE_TICK), &member,
+                             gpus.of(*trainers[i]));
         } catch (const Error& error) {
             if (error.status == FVAE_NON_FINITE)
                 failures[i] = error.what();

@@ -23,6 +23,14 @@ void check_epochs(int64_t epochs) {
                                     std::to_string(epochs));
 }
 
+// Among the trainings beside it, as long as it runs.
+struct Joined {
+    Steps& steps;
+    Joined(Steps& one, std::shared_ptr<DeviceEnsemble> ensemble) : steps(one) { steps.join(std::move(ensemble)); }
+    Joined(const Joined&) = delete;
+    ~Joined() { steps.join(nullptr); }
+};
+
 }  // namespace
 
 // Consecutive steps of an epoch. One that was not taken, because something was not finite, has the last losses.
@@ -38,12 +46,12 @@ struct Trainer::Epochs {
     int64_t batches;              // of an epoch; 0: unknown
     bool takes_many;              // steps at a time
     std::function<void()> begin;  // before each epoch, also one that goes on
-    // Takes up to `most` steps, which fill `taken`; none where the epoch is over.
-    std::function<void(int64_t most, Taken& taken)> advance;
+    // Takes some steps, which fill `taken`; none where the epoch is over. One, unless many: then about `most`.
+    std::function<void(bool many, int64_t most, Taken& taken)> advance;
 };
 
 void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validation, fvae_callback callback,
-                  uint32_t events, void* user) {
+                  uint32_t events, void* user, std::shared_ptr<DeviceEnsemble> ensemble) {
     const Busy busy(busy_);
     check_epochs(epochs);
     const Rows as_given(x, model_->config, "x");
@@ -66,11 +74,13 @@ void Trainer::fit(const fvae_array& x, int64_t epochs, const fvae_array* validat
     std::optional<Rows> held_out;
     if (validation) held_out.emplace(readable(*validation, "validation_data", default_threads()));
     Steps& steps = follow_model();
+    const Joined joined(steps, std::move(ensemble));
     steps.hold(rows);
     state_.fingerprint = fingerprint;
 
-    const auto advance = [&](int64_t most, Taken& taken) {
-        const int64_t first = state_.batch, wanted = std::min(most, batches - first);
+    const auto advance = [&](bool many, int64_t most, Taken& taken) {
+        const int64_t first = state_.batch, left = batches - first;
+        const int64_t wanted = many ? steps.at_once(first, left, most) : std::min<int64_t>(left, 1);
         taken.losses.resize(static_cast<size_t>(wanted));
         taken.rows.resize(static_cast<size_t>(wanted));
         for (int64_t i = 0; i < wanted; ++i)
@@ -93,7 +103,7 @@ void Trainer::fit_source(fvae_source source, int64_t epochs, const fvae_array* v
                                     std::to_string(state_.batch) + ": finish it with fit, or make a new trainer");
 
     Steps& steps = follow_model();
-    const auto advance = [&](int64_t, Taken& taken) {
+    const auto advance = [&](bool, int64_t, Taken& taken) {
         taken.steps = 0;
         fvae_array array = fvae_array_default();
         const int32_t answer = source(user, state_.epoch, state_.batch, &array);
@@ -163,7 +173,7 @@ void Trainer::run_epochs(const Epochs& source, int64_t epochs, const Rows* held_
         while (!stop && !over) {
             const double began = many ? platform::seconds() : 0.0;
             try {
-                source.advance(most, taken);
+                source.advance(many, most, taken);
             } catch (const std::invalid_argument& bad_row) {  // of streamed data
                 throw std::invalid_argument(std::string(bad_row.what()) + ". The training stands before " + position() +
                                             ", which would have read it");

@@ -4,6 +4,7 @@
 // share: the options, where the run stands, and the optimiser's moments, which a GPU may be ahead of. Each takes the
 // model's lock for itself.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -42,8 +43,10 @@ class Steps {
     // Means over the rows in batches of batch_size, at the final beta; in float32.
     virtual fvae_losses evaluate(const Rows& rows, uint64_t seed) = 0;
 
-    // Trainings that run beside this one, on its GPU; NULL: none.
+    // Trainings that run beside this one's next runs, on its GPU; NULL: none.
     virtual void join(std::shared_ptr<DeviceEnsemble>) {}
+    // Steps to take next, of `left` from first_batch on: what runs beside this one may know better than `most`.
+    virtual int64_t at_once(int64_t /*first_batch*/, int64_t left, int64_t most) const { return std::min(left, most); }
 
     // Between the steps and the trainer's moments, where they are apart.
     virtual void fetch(Moments&) {}

@@ -44,14 +44,8 @@ Steps& Trainer::follow_model() {
         moments();
         steps_.reset();
         steps_ = make_steps(*model_, options_, moments_);
-        steps_->join(ensemble_);
     }
     return *steps_;
-}
-
-void Trainer::join(std::shared_ptr<DeviceEnsemble> ensemble) {
-    ensemble_ = std::move(ensemble);
-    if (steps_) steps_->join(ensemble_);
 }
 
 // The moments as they are now.

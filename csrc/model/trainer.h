@@ -21,12 +21,11 @@ class Trainer {
   public:
     Trainer(std::shared_ptr<Model> model, const fvae_trainer_options& options);
 
+    // ensemble: of trainings that run beside this one, where the model is on their GPU
     void fit(const fvae_array& x, int64_t epochs, const fvae_array* validation, fvae_callback callback, uint32_t events,
-             void* user);
+             void* user, std::shared_ptr<DeviceEnsemble> ensemble = nullptr);
     void fit_source(fvae_source source, int64_t epochs, const fvae_array* validation, fvae_callback callback,
                     uint32_t events, void* user);
-    // Trainings that run beside the following fits, where the model is on their GPU; NULL: none.
-    void join(std::shared_ptr<DeviceEnsemble> ensemble);
     fvae_losses step(const fvae_array& batch, const float* noise);
     fvae_losses evaluate(const fvae_array& x, uint64_t seed) const;
 
@@ -81,7 +80,6 @@ class Trainer {
     fvae_trainer_options options_;
     mutable Moments moments_;       // a GPU's may be ahead: see moments()
     std::unique_ptr<Steps> steps_;  // none before the first one
-    std::shared_ptr<DeviceEnsemble> ensemble_;
     std::optional<Snapshot> snapshot_;
     State state_;
     bool resumed_ = false;

@@ -68,7 +68,9 @@ Floats get_parameter(const BoundModel& self, int64_t index) {
     const std::vector<ParameterInfo> infos = self.model.parameters();
     check_index(infos, index);
     Floats values(infos[static_cast<size_t>(index)].shape);
-    self.model.get_parameter(index, values.mutable_data());
+    float* const out = values.mutable_data();
+    const py::gil_scoped_release released;  // a training may hold the model for a while
+    self.model.get_parameter(index, out);
     return values;
 }
 

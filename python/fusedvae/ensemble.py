@@ -28,13 +28,14 @@ def train_ensemble(
     not; every model is its trainer's alone and ends with the bits of a `fit` of its own. Small models train several
     times as fast as one after another: the threads that share a small model's step meet at every layer, those that
     train whole models wait for nothing. On a GPU the threads only hand over work: one launch runs many steps of all
-    models side by side, and holds the rows once. A batch of more than 1024 rows fills a GPU by itself and runs alone.
+    models of a precision side by side, on one copy of the rows (one for each model where it has columns). Models with
+    batches of more than 1024 rows, which fill a GPU by themselves, or of some twenty layers train beside the others.
 
     - x, validation_data, epochs: as for `Trainer.fit`; an iterable of batches is read into a memory map first
     - callbacks: called with each trainer, gives that trainer's callbacks, such as an `EarlyStopping` of its own; they
       run on the thread that trains it, and stop it alone
     - progress: show one bar for all; True is "tqdm" (lines where it is missing), the other one is "rich"
-    - threads: None follows `set_num_threads`, or is one for each model (at most 256 at a time) where all are on a GPU;
+    - threads: None follows `set_num_threads`, or is one for each model (at most 64 at a time) where all are on a GPU;
       with 1, the models follow each other and each uses its trainer's threads
 
     A loss that becomes infinite or NaN ends its own training alone, with the model's last good parameters; the

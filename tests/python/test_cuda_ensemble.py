@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """train_ensemble on a GPU: steps of all side by side, and each ends with the bits of a fit of its own."""
 
+import threading
+import time
 from typing import Any
 
 import fusedvae as fv
@@ -130,6 +132,66 @@ def test_a_callbacks_error_ends_all(x):
         fv.train_ensemble(together, x, epochs=200, callbacks=lambda trainer: [Fails()])
     assert all(trainer.epoch < 200 for trainer in together)
     together[0].fit(x, epochs=1)
+
+
+@needs_gpu
+def test_models_of_others_may_be_read_meanwhile(x):
+    together, done = trainers(3), threading.Event()
+
+    class Reads(fv.Callback):
+        def on_epoch_end(self, trainer: fv.Trainer, progress: Any) -> None:
+            for other in together:
+                assert np.isfinite(other.model.encode(x[:5])[0]).all()
+
+    def read() -> None:
+        while not done.is_set():
+            for trainer in together:
+                trainer.model.parameters()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        fv.train_ensemble(together, x, epochs=4, callbacks=lambda trainer: [Reads()], validation_data=x[:20])
+    finally:
+        done.set()
+        reader.join()
+    for mine, alone in zip(together, trainers(3), strict=True):
+        alone.fit(x, epochs=4, validation_data=x[:20])
+        assert same(mine, alone)
+
+
+@needs_gpu
+def test_who_is_late_keeps_nobody(x):
+    """A callback that waits for the other trainings to end: they do."""
+    together, ended = trainers(3), []
+
+    class Waits(fv.Callback):
+        def on_epoch_end(self, trainer: fv.Trainer, progress: Any) -> None:
+            if trainer is together[0] and progress.epoch == 0:
+                for _ in range(3000):
+                    if len(ended) == 2:
+                        break
+                    time.sleep(0.01)
+                assert len(ended) == 2
+
+        def on_train_end(self, trainer: fv.Trainer, progress: Any) -> None:
+            ended.append(trainer)
+
+    fv.train_ensemble(together, x, epochs=3, callbacks=lambda trainer: [Waits()])
+    assert ended[-1] is together[0]
+
+
+@needs_gpu
+def test_the_rows_are_held_as_long_as_the_call(x):
+    together = trainers(3)
+    sizes = []
+    for _ in range(2):
+        fv.train_ensemble(together, x, epochs=1)
+        sizes.append(sum(trainer.memory()["device"] for trainer in together))
+    assert sizes[0] == sizes[1]
+    [alone] = trainers(1)
+    alone.fit(x, epochs=1)
+    assert alone.memory()["device"] > together[0].memory()["device"]  # by the rows
 
 
 @needs_emulator

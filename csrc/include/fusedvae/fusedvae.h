@@ -432,7 +432,7 @@ FVAE_API fvae_status fvae_trainer_fit_source(fvae_trainer* trainer, fvae_source 
  * and progress NULL, whose STOP means nothing. */
 typedef int32_t (*fvae_ensemble_callback)(void* user, int64_t index, fvae_event event, const fvae_progress* progress);
 /* fvae_trainer_fit of each of `count` trainers of different models on the same rows, each on one thread and as many at a
- * time as `threads` says (0: fvae_num_threads(), or up to 256 where all are on GPUs, which run their steps side by side):
+ * time as `threads` says (0: fvae_num_threads(), or up to 64 where all are on GPUs, which run their steps side by side):
  * the same bits, and for small models several times as fast as one after another. A loss that becomes non-finite ends its
  * own training alone (fvae_trainer_failure says why, and the call succeeds); any other failure ends all of them at their
  * next step's boundary and is returned. No handle may be freed meanwhile. */

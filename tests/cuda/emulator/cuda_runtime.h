@@ -83,7 +83,7 @@ using cudaGraphExec_t = struct EmulatedGraph*;
 struct cudaDeviceProp {
     char name[256];
     size_t totalGlobalMem, sharedMemPerBlock, sharedMemPerBlockOptin;
-    int major, minor, multiProcessorCount, warpSize, maxThreadsPerBlock, l2CacheSize;
+    int major, minor, multiProcessorCount, warpSize, maxThreadsPerBlock, l2CacheSize, cooperativeLaunch;
 };
 struct cudaPointerAttributes {
     cudaMemoryType type;

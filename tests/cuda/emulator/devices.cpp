@@ -83,6 +83,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     properties->warpSize = kWarp;
     properties->maxThreadsPerBlock = 1024;
     properties->l2CacheSize = 50 << 20;
+    properties->cooperativeLaunch = 1;
     return cudaSuccess;
 }
 

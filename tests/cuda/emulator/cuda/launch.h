@@ -7,6 +7,7 @@
 
 #include "../cuda_runtime.h"
 #include "../launch.h"
+#include "../settings.h"
 #include "cuda/error.h"
 
 namespace fusedvae::cuda {
@@ -32,8 +33,13 @@ void launch_groups(const char* launcher, void (*kernel)(Parameters...), int grou
 }
 
 template <class... Parameters>
-int blocks_per_multiprocessor(const char*, void (*)(Parameters...), int threads, size_t shared_bytes) {
+int blocks_per_multiprocessor(const char*, void (*)(Parameters...), int threads, size_t shared_bytes, size_t) {
     return emulator::blocks_per_multiprocessor(threads, shared_bytes);
+}
+
+template <class... Parameters>
+int code_version(void (*)(Parameters...)) {
+    return emulator::settings().architecture;
 }
 
 }  // namespace fusedvae::cuda
