@@ -33,6 +33,8 @@ def target(value: str | os.PathLike[str]) -> str:
         raise FileNotFoundError(f"{name} cannot be written: {folder} is no folder")
     if os.path.isdir(name):
         raise IsADirectoryError(f"{name} cannot be written: it is a folder")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{name} cannot be written: no permission to write in {folder}")
     return name
 
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .._checks import target
+
 WRONG_USAGE = 2  # argparse's own
 # What shells report for a process that a signal ended: 128 + SIGINT's or SIGPIPE's number.
 INTERRUPTED = 128 + signal.SIGINT
@@ -69,12 +71,5 @@ def check_apart(written: Path | None, *read: object) -> None:
 
 def check_output(path: Path) -> None:
     """What cannot be written is found before the work, not after it."""
-    folder = path.absolute().parent
-    if path == STDOUT:
-        return
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: {folder} is no folder")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} cannot be written: it is a folder")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{path} cannot be written: no permission to write in {folder}")
+    if path != STDOUT:
+        target(path)
