@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _checks, _core, kernels
 from ._core import BadFileError, NonFiniteError
-from ._gpu import DeviceArray
+from ._gpu import DeviceArray, usable_gpus
 from .callbacks import Callback, History, Losses, Progress
 from .columns import Column
 from .config import Bernoulli, Config, Gaussian
@@ -123,7 +123,7 @@ def available_devices() -> tuple[str, ...]:
     >>> available_devices()[0]
     'cpu'
     """
-    return ("cpu", *(f"cuda:{i}" for i in range(_core.device_count())))
+    return ("cpu", *usable_gpus())
 
 
 __all__ = [

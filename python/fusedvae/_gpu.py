@@ -95,6 +95,19 @@ class DeviceArray:
         return f"DeviceArray({self.shape}, {self.dtype}, {self.device!r})"
 
 
+def usable_gpus() -> list[str]:
+    """Those of the GPUs here that the engine runs on: it refuses old ones."""
+
+    def opens(name: str) -> bool:
+        try:
+            _core.device_properties(name)
+        except RuntimeError:
+            return False
+        return True
+
+    return [name for name in (f"cuda:{i}" for i in range(_core.device_count())) if opens(name)]
+
+
 def why_no_gpu() -> str:
     """What stands between this process and a GPU, where `available_devices` names none."""
     try:

@@ -101,6 +101,7 @@ except RuntimeError as error:
 else:
     raise AssertionError("there is a GPU")
 assert model.device == "cpu" and model.decode([[0.0]]).shape == (1, 4)
+assert fv.available_devices() == ("cpu",)
 """
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "FUSEDVAE_EMULATED_GPU": setting})
 
