@@ -35,8 +35,8 @@ FUSEDVAE_FN void fetch_ahead(const float* b) {
     for (int j = 0; kLanes > 1 && j < kWidth; j += kLine) __builtin_prefetch(b + kAhead + j);
 }
 
-// A's rows run along k, or across it; resuming: along, and a part of k at a time; widening: along, B's words widened.
-enum class Walk { along, across, resuming, widening };
+// A's rows run along k, or across it; widening: along, B's words widened; resuming: along, and a part of k at a time.
+enum class Walk { along, across, widening, resuming };
 
 template <Walk kWalk, int MR, int NV>
 void product(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth, bool resume,
@@ -125,21 +125,22 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
 
 using Product = void (*)(float*, const float* const*, int, const float*, ptrdiff_t, int, bool, const float* const*);
 
-// Tile heights: the tallest tile whose accumulators fit the register file, for a panel of `groups` kGroup columns.
+// Tile heights: up to the tallest tile whose accumulators fit the register file, for a panel of `groups` kGroup columns.
+// Only rows enough for tall tiles are worth resuming for.
+constexpr int lowest_resuming(int tallest) { return tallest - 2; }
 template <Walk kWalk, int kGroups>
 struct Heights {
-    static constexpr int NV = kGroups * kGroup / kLanes;
-    static constexpr Product of[kMaxRows + 1] = {
-        nullptr,
-        product<kWalk, 1, NV>,
-        product<kWalk, 2, NV>,
-        kTallest[kGroups] >= 3 ? product<kWalk, kTallest[kGroups] >= 3 ? 3 : 1, NV> : nullptr,
-        kTallest[kGroups] >= 4 ? product<kWalk, kTallest[kGroups] >= 4 ? 4 : 1, NV> : nullptr,
-        kTallest[kGroups] >= 5 ? product<kWalk, kTallest[kGroups] >= 5 ? 5 : 1, NV> : nullptr,
-        kTallest[kGroups] >= 6 ? product<kWalk, kTallest[kGroups] >= 6 ? 6 : 1, NV> : nullptr,
-        kTallest[kGroups] >= 7 ? product<kWalk, kTallest[kGroups] >= 7 ? 7 : 1, NV> : nullptr,
-        kTallest[kGroups] >= 8 ? product<kWalk, kTallest[kGroups] >= 8 ? 8 : 1, NV> : nullptr,
-    };
+    static constexpr int NV = kGroups * kGroup / kLanes, tallest = kTallest[kGroups];
+    static constexpr int lowest = kWalk == Walk::resuming ? lowest_resuming(tallest) : 1;
+    template <int MR>
+    static constexpr Product height() {
+        if constexpr (MR >= lowest && MR <= tallest)
+            return product<kWalk, MR, NV>;
+        else
+            return nullptr;
+    }
+    static constexpr Product of[kMaxRows + 1] = {nullptr,     height<1>(), height<2>(), height<3>(), height<4>(),
+                                                 height<5>(), height<6>(), height<7>(), height<8>()};
 };
 
 template <Walk kWalk>

@@ -59,7 +59,8 @@ FUSEDVAE_FN void for_each_tile(const float* const* rows, const float* packed, bo
             const int tallest = (widens ? kTallestWidening : kTallest)[groups];
             const float* const panel = packed + c0 * packed_depth;
             int tiles = (end - block + tallest - 1) / tallest;
-            const bool deep = depth >= kDeep && tiles > 1 && !widens;
+            const bool deep =
+                depth >= kDeep && tiles > 1 && share_of(end - block, tiles) >= lowest_resuming(tallest) && !widens;
             if (deep) multiply_deep(values, rows, panel, w, depth, block, end);
             for (int b = block, m; b < end; b += m, --tiles) {
                 m = share_of(end - b, tiles);

@@ -33,6 +33,7 @@ Step::Step(const Config& config, const Network& network, const Backend& backend,
 void Step::reserve(int64_t B) {
     if (B <= capacity_) return;
     capacity_ = 0;  // a failed allocation leaves a step that allocates again
+    bound_.reset();
     for (size_t l = 0; l < network_.layers.size(); ++l) {
         const Layer& layer = network_.layers[l];
         const bool last = l + 1 == network_.layers.size(), head = l == z(network_.head);
@@ -77,7 +78,37 @@ int64_t Step::bytes() const {
 
 // ---- jobs ------------------------------------------------------------------------------------------------------------
 
+bool Step::Bound::operator==(const Bound& o) const {
+    const Destination &a = places, &b = o.places;
+    return B == o.B && parameters == o.parameters && noise == o.noise && noise_stride == o.noise_stride &&
+           weighs == o.weighs && trains == o.trains && a.epilogue == b.epilogue && a.clip_norm == b.clip_norm &&
+           a.parameters == b.parameters && a.transposed == b.transposed && a.words == b.words && a.m == b.m &&
+           a.v == b.v && a.gradient == b.gradient;
+}
+
+// Most steps are like the one before: a `tiny` one would spend a twelfth of its time on binding anew.
 void Step::bind(const Batch& batch, const float* parameters, const Destination* destination) {
+    const Bound bound{batch.B,
+                      parameters,
+                      batch.noise.given,
+                      batch.noise.given_stride,
+                      batch.free_bits > 0.0,
+                      destination ? *destination : Destination{},
+                      destination != nullptr};
+    if (!bound_ || !(*bound_ == bound)) {
+        bound_.reset();
+        bind_anew(batch, parameters, destination);
+        bound_ = bound;
+    }
+    const size_t head = z(network_.head);
+    forward_[head].noise.stream = batch.noise.stream;
+    forward_[head].noise.first_row = batch.noise.first_row;
+    if (!destination) return;
+    dgrad_[head + 1].kl_weight = static_cast<float>(batch.beta / batch.B);
+    for (Wgrad& w : wgrad_) w.update = destination->update;
+}
+
+void Step::bind_anew(const Batch& batch, const float* parameters, const Destination* destination) {
     const int head = network_.head, last = static_cast<int>(network_.layers.size()) - 1;
     const float scale = static_cast<float>(1.0 / batch.B);
     const bool words = backend_.bfloat16;
@@ -152,7 +183,6 @@ void Step::bind(const Batch& batch, const float* parameters, const Destination* 
                 g.ld = out.y.ld();
                 g.noise = batch.noise;
                 if (!g.noise.given) g.noise.given = eps_.data(), g.noise.given_stride = eps_.ld();
-                g.kl_weight = static_cast<float>(batch.beta / batch.B);
                 g.dim_weight = batch.free_bits > 0.0 ? dim_weight_.data() : nullptr;
             } else {
                 g.epilogue = Epilogue::act_grad;
@@ -175,7 +205,6 @@ void Step::bind(const Batch& batch, const float* parameters, const Destination* 
         w.panels = layer.panels();
         w.panels_t = layer.panels_t();
         w.epilogue = d.clip_norm > 0.0 ? Epilogue::store : d.epilogue;
-        w.update = d.update;
         const auto slot = [&](size_t offset) {
             return Slot{d.parameters + offset, d.m ? d.m + offset : nullptr, d.v ? d.v + offset : nullptr,
                         d.gradient ? d.gradient + offset : nullptr};

@@ -60,7 +60,19 @@ class Step {
     Tuner* tuner(int threads, int B);
     Way chosen(int B) const;
     bool pass(Lease& lease, Way way, const Batch& batch, const float* parameters, const Destination* destination);
+    // What bind depends on; the rest is a step's own.
+    struct Bound {
+        int B;
+        const float* parameters;
+        const float* noise;
+        ptrdiff_t noise_stride;
+        bool weighs;
+        Destination places;  // but for the update
+        bool trains;
+        bool operator==(const Bound& other) const;
+    };
     void bind(const Batch& batch, const float* parameters, const Destination* destination);
+    void bind_anew(const Batch& batch, const float* parameters, const Destination* destination);
     void bind_copies(Wgrad& wgrad, int layer, const Destination& destination) const;
 
     void read_rows(const Team& team, const Batch& batch);
@@ -96,6 +108,7 @@ class Step {
     std::vector<double> dim_kl_;               // (Z) batch means
     std::vector<double> norm_parts_;           // sums of squares, one for each chunk of the gradient
 
+    std::optional<Bound> bound_;  // what the jobs below are of
     std::vector<Forward> forward_;
     std::vector<Dgrad> dgrad_;  // [layer], unused for the first
     std::vector<Wgrad> wgrad_;
