@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
-#include <string>
 
 #include "../backend/platform.h"
 #include "losses.h"
@@ -14,83 +13,11 @@ namespace fusedvae::cuda {
 namespace {
 
 constexpr int64_t kMostSteps = 1024;  // of one upload of scalars
-constexpr double kNever = 1e30;
-constexpr int kGraphSteps = 32;  // long enough that a graph's launch is nothing beside its steps
+constexpr int kGraphSteps = 32;       // long enough that a graph's launch is nothing beside its steps
 
 size_t z(int64_t i) { return static_cast<size_t>(i); }
 
 }  // namespace
-
-// Two pinned and two device buffers: while the device computes on one batch, the host fills the next one's and copies it.
-class StepOnDevice::Stream {
-  public:
-    Stream(std::shared_ptr<Context> context, int64_t floats) : context_(std::move(context)) {
-        check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-        for (int i = 0; i < 2; ++i) {
-            host_[i] = Pinned<float>(floats);
-            device_[i] = Buffer<float>(context_, floats, "two batches of streamed rows (lower batch_size)");
-            check(cudaEventCreateWithFlags(&copied_[i], cudaEventDisableTiming), "cudaEventCreateWithFlags");
-            check(cudaEventCreateWithFlags(&computed_[i], cudaEventDisableTiming), "cudaEventCreateWithFlags");
-            check(cudaEventRecord(computed_[i], context_->stream()), "cudaEventRecord");
-        }
-    }
-    ~Stream() {
-        if (copies_) cudaStreamSynchronize(copies_);
-        for (int i = 0; i < 2; ++i) {
-            if (copied_[i]) cudaEventDestroy(copied_[i]);
-            if (computed_[i]) cudaEventDestroy(computed_[i]);
-        }
-        if (copies_) cudaStreamDestroy(copies_);
-    }
-    // fill(host) writes `floats` floats; they are on their way to the returned buffer, and the main stream waits for them.
-    template <class Fill>
-    const float* next(int64_t floats, Fill fill) {
-        check(cudaStreamSynchronize(copies_), "cudaStreamSynchronize");  // the copy before the last has left its buffer
-        fill(host_[turn_].data());
-        check(cudaStreamWaitEvent(copies_, computed_[turn_], 0), "cudaStreamWaitEvent");
-        check(cudaMemcpyAsync(device_[turn_].data(), host_[turn_].data(), z(floats) * sizeof(float),
-                              cudaMemcpyHostToDevice, copies_),
-              "cudaMemcpyAsync");
-        check(cudaEventRecord(copied_[turn_], copies_), "cudaEventRecord");
-        check(cudaStreamWaitEvent(context_->stream(), copied_[turn_], 0), "cudaStreamWaitEvent");
-        return device_[turn_].data();
-    }
-    // The main stream has been given all that reads the buffer.
-    void done() {
-        check(cudaEventRecord(computed_[turn_], context_->stream()), "cudaEventRecord");
-        turn_ ^= 1;
-    }
-    int64_t bytes() const { return 2 * static_cast<int64_t>(device_[0].bytes()); }
-
-  private:
-    std::shared_ptr<Context> context_;
-    cudaStream_t copies_ = nullptr;
-    Pinned<float> host_[2];
-    Buffer<float> device_[2];
-    cudaEvent_t copied_[2] = {}, computed_[2] = {};
-    int turn_ = 0;
-};
-
-Ways::Ways() : best_{kNever, kNever} {
-    const char* const forced = platform::environment("FUSEDVAE_GPU_STEPS");
-    if (!forced || !*forced) return;
-    const std::string name = forced;
-    if (name != "graphs" && name != "programs")
-        throw std::invalid_argument("FUSEDVAE_GPU_STEPS is \"" + name + "\"; it may be graphs or programs");
-    forced_ = true;
-    trials_[graphs] = trials_[programs] = kTrials;
-    best_[name == "graphs" ? graphs : programs] = 0.0;
-}
-
-Ways::Way Ways::next() const {
-    if (decided()) return best_[programs] < best_[graphs] ? programs : graphs;
-    return trials_[programs] < trials_[graphs] ? programs : graphs;
-}
-
-void Ways::measured(Way way, double seconds_of_step) {
-    ++trials_[way];
-    best_[way] = std::min(best_[way], seconds_of_step);
-}
 
 StepOnDevice::StepOnDevice(ModelOnDevice& model, const fvae_trainer_options& options, Precision precision)
     : model_(model),
@@ -115,7 +42,7 @@ StepOnDevice::~StepOnDevice() {
 void StepOnDevice::join(std::shared_ptr<DeviceEnsemble> ensemble) {
     if (entered_) ensemble_->leave();
     entered_ = false;
-    if (ensemble_) held_.reset();  // the others' too
+    if (ensemble_) held_.reset(), x_ = nullptr;  // the others' too
     ensemble_ = std::static_pointer_cast<EnsembleOnDevice>(std::move(ensemble));
     if (ensemble_ && ensemble_->index() != context_->index()) ensemble_.reset();
 }
@@ -329,7 +256,7 @@ int64_t StepOnDevice::run_held(int64_t first_batch, int64_t count, fvae_losses* 
 
 int64_t StepOnDevice::run_streamed(int64_t first_batch, int64_t count, fvae_losses* losses) {
     const int64_t ld = padded(x_->width), size = options_.batch_size * ld;
-    if (!streamed_) streamed_ = std::make_unique<Stream>(context_, std::min<int64_t>(size, x_->count * ld));
+    if (!streamed_) streamed_ = std::make_unique<BatchStream>(context_, std::min<int64_t>(size, x_->count * ld));
     int64_t given = 0;
     for (; given < count; ++given) {
         const int rows = batch_rows(first_batch + given);

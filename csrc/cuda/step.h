@@ -10,25 +10,10 @@
 #include "ensemble.h"
 #include "pass.h"
 #include "program.h"
+#include "stream.h"
+#include "ways.h"
 
 namespace fusedvae::cuda {
-
-// Graphs or programs: the bits are the same, so the first runs measure which are faster here.
-class Ways {
-  public:
-    enum Way { graphs, programs };
-    Ways();  // FUSEDVAE_GPU_STEPS names one of them
-    Way next() const;
-    bool forced(Way way) const { return forced_ && next() == way; }
-    bool decided() const { return trials_[graphs] >= kTrials && trials_[programs] >= kTrials; }
-    void measured(Way way, double seconds_of_step);
-
-  private:
-    static constexpr int kTrials = 3;  // the first of each also loads code
-    int trials_[2] = {0, 0};
-    double best_[2];
-    bool forced_ = false;
-};
 
 class StepOnDevice : public DeviceStep {
   public:
@@ -51,8 +36,6 @@ class StepOnDevice : public DeviceStep {
     void download_moments(float* m, float* v) const override;
 
   private:
-    class Stream;  // of batches through pinned memory
-
     bool one(const Rows& batch, const float* noise, const StepScalars& scalars, fvae_losses* losses, bool keep);
     int batch_rows(int64_t batch) const;
     bool fits_program() const;
@@ -85,7 +68,7 @@ class StepOnDevice : public DeviceStep {
     Buffer<float> staged_, noise_;
     Buffer<uint32_t> order_;
     std::vector<uint32_t> host_order_;
-    std::unique_ptr<Stream> streamed_;
+    std::unique_ptr<BatchStream> streamed_;
     std::map<int, cudaGraphExec_t> graphs_;  // by number of steps, of whole batches
     int64_t graphs_of_ = 0;                  // the pass's generation that they belong to
     Buffer<Stage> program_;
