@@ -10,7 +10,6 @@ namespace {
 using std::chrono::duration_cast;
 using std::chrono::microseconds;
 constexpr microseconds kRound{50000}, kLeastGrace{1000}, kMostGrace{10000};
-constexpr int64_t kMostSteps = 1024;
 
 }  // namespace
 

@@ -33,7 +33,7 @@ __device__ __forceinline__ void act_grad(const Dgrad& g, const float* tile, Plac
 // The noise is drawn again: ten rounds of integer multiplications cost less than a trip to memory.
 template <class S, class T>
 __device__ __forceinline__ void reparameterize_grad(const Dgrad& g, const float* tile, Place at) {
-    const Scalars& scalars = g.clock.scalars[g.clock.progress->position + g.clock.at];
+    const Scalars& scalars = now(g.clock);
     const Stream stream = g.noise_of_clock ? scalars.noise : g.noise.stream;
     const float kl_weight = scalars.kl_weight;
     const V half = set1(0.5f);

@@ -54,8 +54,7 @@ __device__ __forceinline__ void linear_act(const Forward& f, const float* tile, 
 // A unit is eight columns, four latent dimensions: as many normals as one counter gives.
 template <class S, class T>
 __device__ __forceinline__ void reparameterize_kl(const Forward& f, const float* tile, Place at) {
-    const Stream stream =
-        f.noise_of_clock ? f.clock.scalars[f.clock.progress->position + f.clock.at].noise : f.noise.stream;
+    const Stream stream = f.noise_of_clock ? now(f.clock).noise : f.noise.stream;
     const int Z = f.N / 2, parts = segments(f.N);
     for_each_unit<S, 8>([&](int r, int column) {
         const int b = at.b0 + r, c = at.c0 + column, j = c / 2;

@@ -143,7 +143,10 @@ class Blocks {
         f.ld = padded(layer.N);
         return f;
     }
-    void run(const Forward& f) const { kernels_.forward(f, choose(model_.context()->chip(), f.B, f.N), stream()); }
+    void run(const Forward& f) const {
+        kernels_.forward(f, choose(model_.context()->chip(), [&](TileSize size) { return tiles_of(f, size); }),
+                         stream());
+    }
     Factor hidden(int l, const Factor& x, int64_t n) {
         Forward f = job(l, x, n);
         f.y = area(n, f.N);

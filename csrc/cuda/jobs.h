@@ -82,9 +82,6 @@ struct Forward {
     float* partial;  // (B, segments): each segment's share of a row's KL or nll
 };
 
-// The head's epilogue also clears z's padding, which may be one unit wider than its own.
-inline int64_t columns_of(const Forward& f) { return f.epilogue == Epilogue::reparameterize_kl ? 2 * f.ld_z : f.N; }
-
 struct Dgrad {
     Clock clock;
     Factor dy;           // (B, N)

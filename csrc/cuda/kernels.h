@@ -15,7 +15,7 @@ struct Program;  // program.h
 struct Kernels {
     void (*forward)(const Forward&, TileSize, cudaStream_t);
     void (*dgrad)(const Dgrad&, TileSize, cudaStream_t);
-    void (*wgrad)(const Group&, int64_t tiles, TileSize, cudaStream_t);
+    void (*wgrad)(const Group&, int tiles, TileSize, cudaStream_t);
     // Groups of so many blocks, each with a program of at most `most_stages` stages, in small or medium tiles; and how
     // many such blocks a multiprocessor holds at once.
     void (*run)(const Program* programs, int groups, int blocks, bool clusters, int most_stages, TileSize,
@@ -34,6 +34,12 @@ constexpr int64_t tiles(TileSize size, int64_t rows, int64_t columns) {
     const int64_t side = side_of(size);
     return ((rows + side - 1) / side) * ((columns + side - 1) / side);
 }
+inline int64_t tiles_of(const Forward& f, TileSize size) {
+    // The head's epilogue also clears z's padding, which may be one unit wider than its own.
+    return tiles(size, f.B, f.epilogue == Epilogue::reparameterize_kl ? 2 * f.ld_z : f.N);
+}
+inline int64_t tiles_of(const Dgrad& g, TileSize size) { return tiles(size, g.B, g.K); }
+
 // What a choice of tiles depends on. A large tile's ring takes 110 kB of shared memory, which compute capability 8.6 and 8.9
 // do not have.
 struct Chip {
@@ -47,9 +53,6 @@ template <class Count>
 TileSize choose(const Chip& chip, Count count) {
     if (chip.fits_large && count(TileSize::large) >= chip.multiprocessors) return TileSize::large;
     return count(TileSize::medium) >= chip.multiprocessors ? TileSize::medium : TileSize::small;
-}
-inline TileSize choose(const Chip& chip, int64_t rows, int64_t columns) {
-    return choose(chip, [=](TileSize size) { return tiles(size, rows, columns); });
 }
 
 }  // namespace fusedvae::cuda

@@ -37,27 +37,25 @@ __global__ void __launch_bounds__(kThreads) apply_kernel(const Apply job) { appl
 __global__ void advance_kernel(Progress* progress, int steps) { progress->position += steps; }
 
 template <class Job>
-void launch_tree(const char* name, void (*kernel)(Job), int64_t blocks, const Job& job, cudaStream_t stream) {
+void launch_tree(const char* name, void (*kernel)(Job), const Job& job, int64_t blocks, cudaStream_t stream) {
     launch(name, kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), kTreeBytes, stream, job);
 }
 
 }  // namespace
 
 void sum_losses(const SumLosses& job, cudaStream_t stream) {
-    const int64_t parts = parts_of(job.B, kRowsPerPart);
-    launch_tree("sum_losses", sum_losses_kernel, parts, job, stream);
-    if (parts > 1) launch_tree("sum_losses", finish_losses_kernel, 1, job, stream);
+    launch_tree("sum_losses", sum_losses_kernel, job, tiles_of(job), stream);
+    if (tiles_of(job) > 1) launch_tree("sum_losses", finish_losses_kernel, job, 1, stream);
 }
 void weigh_dimensions(const Dimensions& job, cudaStream_t stream) {
-    launch_tree("weigh_dimensions", weigh_dimensions_kernel, job.Z, job, stream);
+    launch_tree("weigh_dimensions", weigh_dimensions_kernel, job, tiles_of(job), stream);
 }
 void gather_gradient(const Gather& job, cudaStream_t stream) {
-    launch_tree("gather_gradient", gather_gradient_kernel, norm_parts(job.flat.floats), job, stream);
+    launch_tree("gather_gradient", gather_gradient_kernel, job, tiles_of(job), stream);
 }
-void clip(const Clip& job, cudaStream_t stream) { launch_tree("clip", clip_kernel, 1, job, stream); }
+void clip(const Clip& job, cudaStream_t stream) { launch_tree("clip", clip_kernel, job, tiles_of(job), stream); }
 void apply(const Apply& job, cudaStream_t stream) {
-    launch("apply", apply_kernel, dim3(static_cast<unsigned>(parts_of(parts_of(job.flat.floats, 4), kUnitsPerTile))),
-           dim3(kThreads), 0, stream, job);
+    launch("apply", apply_kernel, dim3(static_cast<unsigned>(tiles_of(job))), dim3(kThreads), 0, stream, job);
 }
 void advance(const Clock& clock, int steps, cudaStream_t stream) {
     launch("advance", advance_kernel, dim3(1), dim3(1), 0, stream, clock.progress, steps);

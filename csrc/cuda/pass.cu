@@ -81,23 +81,19 @@ void Pass::bind(const Batch& batch, const Clock& clock, const Goal* goal, Losses
 }
 
 template <class Job, class Count>
-void Pass::add(Kind kind, Job Stage::*member, Job job, TileSize size, Count count) {
+void Pass::add(Kind kind, Job Stage::*member, Job job, Count count) {
     Stage stage{};
     stage.kind = kind;
-    stage.size = size;
-    for (int i = 0; i < 2; ++i) stage.tiles[i] = static_cast<int>(count(kProgramSizes[i]));
+    stage.size = choose(context_->chip(), count);
+    for (const TileSize size : {TileSize::small, TileSize::medium, TileSize::large})
+        stage.tiles[static_cast<int>(size)] = static_cast<int>(count(size));
     job.clock = clock_;
     stage.*member = job;
     stages_.push_back(stage);
 }
 template <class Job>
-void Pass::add_product(Kind kind, Job Stage::*member, const Job& job, int64_t rows, int64_t columns) {
-    const auto count = [=](TileSize size) { return tiles(size, rows, columns); };
-    add(kind, member, job, choose(context_->chip(), count), count);
-}
-template <class Job>
-void Pass::add(Kind kind, Job Stage::*member, const Job& job, int64_t blocks) {
-    add(kind, member, job, TileSize::small, [=](TileSize) { return blocks; });
+void Pass::add(Kind kind, Job Stage::*member, const Job& job) {
+    add(kind, member, job, [&](TileSize size) { return tiles_of(job, size); });
 }
 
 void Pass::bind_rows(const Batch& batch) {
@@ -121,8 +117,7 @@ void Pass::bind_rows(const Batch& batch) {
                  floats ? x_floats_.data() : nullptr,
                  ld,
                  half ? x_half_.data() : nullptr,
-                 ld},
-        parts_of(B_ * ld / 4, kUnitsPerTile));
+                 ld});
 }
 
 void Pass::bind_forward(const Batch& batch) {
@@ -164,7 +159,7 @@ void Pass::bind_forward(const Batch& batch) {
             f.log_variance = model_.log_variance();
             f.partial = nll_.data();
         }
-        add_product(Kind::forward, &Stage::forward, f, B_, columns_of(f));
+        add(Kind::forward, &Stage::forward, f);
     }
 }
 
@@ -179,8 +174,7 @@ void Pass::bind_losses(bool trains, Losses* losses) {
                        network_.Z,
                        free_bits_,
                        dim_kl_.data(),
-                       dim_weight_.data()},
-            network_.Z);
+                       dim_weight_.data()});
     add(Kind::sum_losses, &Stage::losses,
         SumLosses{{},
                   nll_.data(),
@@ -193,8 +187,7 @@ void Pass::bind_losses(bool trains, Losses* losses) {
                   dim_kl_.data(),
                   network_.Z,
                   loss_parts_.data(),
-                  losses},
-        parts_of(B_, kRowsPerPart));
+                  losses});
     stages_.back().beside = trains;
 }
 
@@ -222,17 +215,12 @@ void Pass::bind_backward(const Batch& batch) {
             g.activation = network_.layers[z(l - 1)].activation;
             g.saved = saves_slope(g.activation) ? from.slope.data() : from.y.data();
         }
-        add_product(Kind::dgrad, &Stage::dgrad, g, B_, layer.K);
+        add(Kind::dgrad, &Stage::dgrad, g);
     }
 }
 
 Factor Pass::dy_of(int layer) const {
     return {results_[z(layer)].dy.data(), padded(network_.layers[z(layer)].N), nullptr, 1, 0};
-}
-int64_t Pass::tiles_of_update(TileSize size) const {
-    int64_t sum = 0;
-    for (const Layer& layer : network_.layers) sum += tiles(size, layer.N, layer.K);
-    return sum;
 }
 
 void Pass::bind_table() {
@@ -254,11 +242,14 @@ void Pass::bind_table() {
 void Pass::bind_update(const Goal& goal) {
     const int64_t floats = model_.layout().floats;
     const int multiprocessors = context_->chip().multiprocessors;
-    const auto count = [&](TileSize size) { return tiles_of_update(size); };
-    const TileSize size = choose(context_->chip(), count);
+    const auto count = [&](TileSize size) {
+        int64_t sum = 0;
+        for (const Layer& layer : network_.layers) sum += tiles(size, layer.N, layer.K);
+        return sum;
+    };
+    const int64_t tiles_of_all = count(choose(context_->chip(), count));
     // Few tiles and a long batch: pieces of at least 1024 rows, added afterwards in their order.
-    const int64_t pieces =
-        std::min<int64_t>({multiprocessors / std::max<int64_t>(count(size), 1), B_ / 1024, kMostPieces});
+    const int64_t pieces = std::min<int64_t>({multiprocessors / tiles_of_all, B_ / 1024, kMostPieces});
     const int splits = static_cast<int>(std::max<int64_t>(pieces, 1));
     const bool clips = goal.clip_norm > 0.0, stores = goal.keep || clips || splits > 1;
     if (stores) resize(gradient_, splits * floats, kGradientAdvice);
@@ -272,14 +263,12 @@ void Pass::bind_update(const Goal& goal) {
                       stores ? Epilogue::store : goal.epilogue,
                       flat,
                       static_cast<float>(1.0 / B_)};
-    add(Kind::wgrad, &Stage::group, group, size, count);
-    if (clips || goal.keep)
-        add(Kind::gather_gradient, &Stage::gather, Gather{{}, flat, splits, norm_parts_.data()}, norm_parts(floats));
+    add(Kind::wgrad, &Stage::group, group, count);
+    if (clips || goal.keep) add(Kind::gather_gradient, &Stage::gather, Gather{{}, flat, splits, norm_parts_.data()});
     if (!stores || goal.keep) return;
     if (clips) add(Kind::clip, &Stage::clip, Clip{{}, norm_parts_.data(), floats, goal.clip_norm, clip_factor_.data()});
     add(Kind::apply, &Stage::apply,
-        Apply{{}, flat, clips ? 1 : splits, goal.epilogue, clips ? clip_factor_.data() : nullptr},
-        parts_of(floats / 4, kUnitsPerTile));
+        Apply{{}, flat, clips ? 1 : splits, goal.epilogue, clips ? clip_factor_.data() : nullptr});
 }
 
 void Pass::enqueue(int at) {
@@ -307,7 +296,7 @@ void Pass::enqueue(int at) {
                 kernels_.dgrad(stage.dgrad, stage.size, own);
                 break;
             case Kind::wgrad:
-                kernels_.wgrad(stage.group, tiles_of_update(stage.size), stage.size, own);
+                kernels_.wgrad(stage.group, stage.tiles[static_cast<int>(stage.size)], stage.size, own);
                 break;
             case Kind::gather_gradient:
                 gather_gradient(stage.gather, own);

@@ -53,11 +53,9 @@ class Pass {
     void reserve(int64_t B, bool training);
     // `count` gives the tiles of a size.
     template <class Job, class Count>
-    void add(Kind kind, Job Stage::*member, Job job, TileSize size, Count count);
+    void add(Kind kind, Job Stage::*member, Job job, Count count);
     template <class Job>
-    void add_product(Kind kind, Job Stage::*member, const Job& job, int64_t rows, int64_t columns);
-    template <class Job>
-    void add(Kind kind, Job Stage::*member, const Job& job, int64_t blocks = 1);
+    void add(Kind kind, Job Stage::*member, const Job& job);
     void bind_rows(const Batch& batch);
     void bind_forward(const Batch& batch);
     void bind_losses(bool trains, Losses* losses);
@@ -65,7 +63,6 @@ class Pass {
     void bind_table();
     void bind_update(const Goal& goal);
     Factor dy_of(int layer) const;
-    int64_t tiles_of_update(TileSize size) const;
     int64_t elements(int64_t count) const { return count * (kernels_.bfloat16 ? 2 : 4); }
 
     ModelOnDevice& model_;

@@ -129,30 +129,35 @@ void with_shape(TileSize size, Run run) {
     run(Large());
 }
 
+template <class S>
+constexpr TileSize kSizeOf = S::M == side_of(TileSize::small)    ? TileSize::small
+                             : S::M == side_of(TileSize::medium) ? TileSize::medium
+                                                                 : TileSize::large;
+
 static_assert(Shared<Fma, Large>::bytes <= 112 * 1024 && Shared<Bfloat16, Large>::bytes <= 112 * 1024, "device.cu");
 
 template <template <class> class Multiply>
 void launch_forward(const Forward& f, TileSize size, cudaStream_t stream) {
     with_shape(size, [&](auto shape) {
         using S = decltype(shape);
-        launch("forward", forward_kernel<Multiply, S>, dim3(static_cast<unsigned>(tiles(size, f.B, columns_of(f)))),
-               dim3(S::threads), Shared<Multiply, S>::bytes, stream, f);
+        launch("forward", forward_kernel<Multiply, S>, dim3(static_cast<unsigned>(tiles_of(f, size))), dim3(S::threads),
+               Shared<Multiply, S>::bytes, stream, f);
     });
 }
 template <template <class> class Multiply>
 void launch_dgrad(const Dgrad& g, TileSize size, cudaStream_t stream) {
     with_shape(size, [&](auto shape) {
         using S = decltype(shape);
-        launch("dgrad", dgrad_kernel<Multiply, S>, dim3(static_cast<unsigned>(tiles(size, g.B, g.K))), dim3(S::threads),
+        launch("dgrad", dgrad_kernel<Multiply, S>, dim3(static_cast<unsigned>(tiles_of(g, size))), dim3(S::threads),
                Shared<Multiply, S>::bytes, stream, g);
     });
 }
 template <template <class> class Multiply>
-void launch_wgrad(const Group& group, int64_t tiles_of_group, TileSize size, cudaStream_t stream) {
+void launch_wgrad(const Group& group, int tiles, TileSize size, cudaStream_t stream) {
     with_shape(size, [&](auto shape) {
         using S = decltype(shape);
         launch("wgrad", wgrad_kernel<Multiply, S>,
-               dim3(static_cast<unsigned>(tiles_of_group), static_cast<unsigned>(group.splits)), dim3(S::threads),
+               dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(group.splits)), dim3(S::threads),
                Shared<Multiply, S>::bytes, stream, group);
     });
 }

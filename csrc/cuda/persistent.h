@@ -32,10 +32,6 @@ __device__ __forceinline__ void run_tile(const Stage& stage, int tile) {
     }
 }
 
-// Of kProgramSizes.
-template <class S>
-constexpr int kSizeIndex = S::M == side_of(kProgramSizes[0]) ? 0 : 1;
-
 template <template <class> class Multiply, class S>
 __global__ void __launch_bounds__(S::threads, S::blocks) run_kernel(const Program* programs, int blocks) {
     static_assert(Shared<Multiply, S>::bytes % alignof(Stage) == 0 && sizeof(Stage) % sizeof(uint32_t) == 0);
@@ -52,7 +48,7 @@ __global__ void __launch_bounds__(S::threads, S::blocks) run_kernel(const Progra
         int given = 0;  // tiles since the last barrier: who had none of a short stage begins with the one beside it
         for (int s = 0; s < program.count; ++s) {
             const Stage& stage = stages[s];
-            const int tiles = stage.tiles[kSizeIndex<S>];
+            const int tiles = stage.tiles[static_cast<int>(kSizeOf<S>)];
             for (int tile = (rank + blocks - given % blocks) % blocks; tile < tiles; tile += blocks) {
                 run_tile<Multiply, S>(stage, tile);
                 __syncthreads();  // what the epilogue reads is where the next tile's copies go

@@ -21,9 +21,9 @@ int largest_power_of_two(int n) {
 
 Run make_run(const Kernels& kernels, const std::vector<Stage>& stages, const Stage* on_device, int steps,
              Progress* progress) {
-    Run run{&kernels, {on_device, static_cast<int>(stages.size()), steps, progress, nullptr}, {0, 0}};
+    Run run{&kernels, {on_device, static_cast<int>(stages.size()), steps, progress, nullptr}, {}};
     for (const Stage& stage : stages)
-        for (int i = 0; i < 2; ++i) run.widest[i] = std::max(run.widest[i], stage.tiles[i]);
+        for (int i = 0; i < 3; ++i) run.widest[i] = std::max(run.widest[i], stage.tiles[i]);
     return run;
 }
 
@@ -38,20 +38,21 @@ void Runner::run(const std::vector<Run>& runs) {
 
 void Runner::run_alike(const Kernels& kernels, const std::vector<Run>& runs) {
     const int groups = static_cast<int>(runs.size());
-    int most_stages = 0, widest[2] = {0, 0};
+    int most_stages = 0, widest[3] = {};
     for (const Run& run : runs) {
         most_stages = std::max(most_stages, run.program.count);
-        for (int i = 0; i < 2; ++i) widest[i] = std::max(widest[i], run.widest[i]);
+        for (int i = 0; i < 3; ++i) widest[i] = std::max(widest[i], run.widest[i]);
     }
     // The larger tiles read each operand less often; they are right where each block has several all the same.
     const Chip& chip = context_->chip();
     TileSize size = TileSize::small;
     int room = 0, blocks = 0;
-    for (const int i : {1, 0}) {
-        size = kProgramSizes[i];
+    for (const TileSize candidate : {TileSize::medium, TileSize::small}) {
+        size = candidate;
+        const int most = widest[static_cast<int>(size)];
         room = chip.multiprocessors * kernels.room(most_stages, size);
-        blocks = std::clamp(room / groups, 1, widest[i]);
-        if (widest[i] >= 2 * blocks) break;
+        blocks = std::clamp(room / groups, 1, most);
+        if (most >= 2 * blocks) break;
     }
     // Clusters have the cheaper barrier, and those that find no room begin when others end.
     const bool clusters = chip.has_clusters && groups > 1 && blocks <= kMostOfCluster;

@@ -21,7 +21,8 @@ struct Program {  // of one group, in device memory
     unsigned* arrived;   // the group's blocks at its barriers, zero at first; NULL: the group is a cluster
 };
 
-constexpr int kMostStages = 48;  // they are held in shared memory
+constexpr int kMostStages = 48;       // they are held in shared memory
+constexpr int64_t kMostSteps = 1024;  // of a program, and of one upload of scalars
 
 // Whether a step can be a program: larger batches fill a GPU stage by stage.
 inline bool fits_program(const Chip& chip, const Network& network, int64_t B) {
@@ -32,7 +33,7 @@ inline bool fits_program(const Chip& chip, const Network& network, int64_t B) {
 struct Run {  // a program, and what of it decides how many blocks run it
     const Kernels* kernels;
     Program program;
-    int widest[2];  // the most tiles of a stage, small or medium
+    int widest[3];  // the most tiles of a stage, of each TileSize
 };
 // Of stages on the device, which `stages` is a copy of.
 Run make_run(const Kernels& kernels, const std::vector<Stage>& stages, const Stage* on_device, int steps,

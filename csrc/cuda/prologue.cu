@@ -14,8 +14,7 @@ constexpr int kThreads = 256;
 constexpr int64_t kMostBlocks = int64_t{1} << 20;  // a grid-wide stride does the rest
 
 __global__ void __launch_bounds__(kThreads) read_rows_kernel(const ReadRows job) {
-    for (int64_t tile = blockIdx.x; tile < parts_of(units_of(job), kUnitsPerTile); tile += gridDim.x)
-        read_units<kThreads>(job, tile);
+    for (int64_t tile = blockIdx.x; tile < tiles_of(job); tile += gridDim.x) read_units<kThreads>(job, tile);
 }
 
 __global__ void __launch_bounds__(kThreads) make_half_kernel(const float* values, uint16_t* half, int64_t count) {
@@ -26,7 +25,7 @@ __global__ void __launch_bounds__(kThreads) make_half_kernel(const float* values
 }  // namespace
 
 void read_rows(const ReadRows& job, cudaStream_t stream) {
-    const int64_t blocks = std::min(parts_of(units_of(job), kUnitsPerTile), kMostBlocks);
+    const int64_t blocks = std::min(tiles_of(job), kMostBlocks);
     launch("read_rows", read_rows_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, job);
 }
 

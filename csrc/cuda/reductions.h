@@ -12,10 +12,6 @@ namespace {
 constexpr int kLeaves = 256;                             // of the tree over a block
 constexpr size_t kTreeBytes = kLeaves * sizeof(double);  // of shared memory
 
-__device__ __forceinline__ const Scalars& now(const Clock& clock) {
-    return clock.scalars[clock.progress->position + clock.at];
-}
-
 // The sum of leaf(i) for i < kLeaves, in every thread.
 template <int kThreads, class Leaf>
 __device__ __forceinline__ double block_sum(Leaf leaf) {

@@ -27,7 +27,7 @@ __device__ __forceinline__ float read_value(const void* row, RowType type, int64
         case RowType::float16:
             return half_value(static_cast<const uint16_t*>(row)[i]);
         case RowType::bfloat16:
-            return __uint_as_float(static_cast<uint32_t>(static_cast<const uint16_t*>(row)[i]) << 16);
+            return to_float(static_cast<const uint16_t*>(row)[i]);
         case RowType::uint8:
         case RowType::boolean:
             return static_cast<float>(static_cast<const uint8_t*>(row)[i]);
@@ -35,15 +35,13 @@ __device__ __forceinline__ float read_value(const void* row, RowType type, int64
     return 0.0f;
 }
 
-__device__ __host__ constexpr int64_t units_of(const ReadRows& job) { return job.rows * (padded(job.columns) / 4); }
-
 // A block's units, of four columns of one row each.
 template <int kThreads>
 __device__ __forceinline__ void read_units(const ReadRows& job, int64_t tile) {
     const Source& s = job.source;
     const int64_t per_row = padded(job.columns) / 4, first = tile * kUnitsPerTile;
     const uint32_t* index = s.index;
-    if (index) index += job.clock.scalars[job.clock.progress->position + job.clock.at].first_row;
+    if (index) index += now(job.clock).first_row;
     for (int64_t u = first + static_cast<int>(threadIdx.x); u < first + kUnitsPerTile; u += kThreads) {
         if (u >= units_of(job)) return;
         const int64_t r = u / per_row;

@@ -88,7 +88,16 @@ __host__ __device__ constexpr int64_t parts_of(int64_t count, int64_t size) { re
 __host__ __device__ constexpr int64_t loss_parts(int64_t B) { return 2 * parts_of(B, kRowsPerPart); }
 __host__ __device__ constexpr int64_t norm_parts(int64_t floats) { return parts_of(floats, kNormChunk); }
 
-constexpr TileSize kProgramSizes[] = {TileSize::small, TileSize::medium};
+// How many tiles a stage has; of a product it depends on their size.
+__host__ __device__ constexpr int64_t units_of(const ReadRows& job) { return job.rows * (padded(job.columns) / 4); }
+__host__ __device__ constexpr int64_t tiles_of(const ReadRows& job, TileSize = {}) {
+    return parts_of(units_of(job), kUnitsPerTile);
+}
+constexpr int64_t tiles_of(const Dimensions& job, TileSize = {}) { return job.Z; }
+constexpr int64_t tiles_of(const SumLosses& job, TileSize = {}) { return parts_of(job.B, kRowsPerPart); }
+constexpr int64_t tiles_of(const Gather& job, TileSize = {}) { return norm_parts(job.flat.floats); }
+constexpr int64_t tiles_of(const Clip&, TileSize = {}) { return 1; }
+constexpr int64_t tiles_of(const Apply& job, TileSize = {}) { return parts_of(job.flat.floats / 4, kUnitsPerTile); }
 
 enum class Kind : int { read_rows, forward, weigh_dimensions, sum_losses, dgrad, wgrad, gather_gradient, clip, apply };
 
@@ -96,7 +105,7 @@ struct Stage {
     Kind kind;
     int beside;     // nonzero: what follows does not wait for it, up to and without wgrad
     TileSize size;  // of a product that is launched alone
-    int tiles[2];   // in a program, of kProgramSizes
+    int tiles[3];   // of each TileSize
     union {         // each begins with the clock
         Clock clock;
         ReadRows read_rows;

@@ -12,8 +12,7 @@ namespace fusedvae::cuda {
 
 namespace {
 
-constexpr int64_t kMostSteps = 1024;  // of one upload of scalars
-constexpr int kGraphSteps = 32;       // long enough that a graph's launch is nothing beside its steps
+constexpr int kGraphSteps = 32;  // long enough that a graph's launch is nothing beside its steps
 
 size_t z(int64_t i) { return static_cast<size_t>(i); }
 

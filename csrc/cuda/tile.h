@@ -14,6 +14,10 @@ namespace {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 
+__device__ __forceinline__ const Scalars& now(const Clock& clock) {
+    return clock.scalars[clock.progress->position + clock.at];
+}
+
 // Four neighbours, as floats or as what products read.
 struct Four {
     float v[4];
