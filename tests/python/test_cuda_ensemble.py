@@ -1,45 +1,25 @@
 # SPDX-License-Identifier: MIT
 """train_ensemble on a GPU: steps of all side by side, and each ends with the bits of a fit of its own."""
 
+import functools
 import threading
 import time
 from typing import Any
 
+import ensembles
 import fusedvae as fv
 import numpy as np
 import pytest
+from ensembles import assert_as_alone, same
 from gpus import needs_emulator, needs_gpu
 
 WAYS = ["graphs", "programs"]
-
-
-def trainers(count: int, **options: Any) -> list[fv.Trainer]:
-    """Of three widths and three batch sizes, which all end in a short batch; betas, rates and seeds differ too."""
-    configs = [fv.Config(input_shape=12, hidden=(width,), latent=3) for width in (16, 24, 70)]
-    return [
-        fv.Trainer(
-            fv.Model(configs[i % 3], seed=i, device="cuda"),
-            **{
-                "optimizer": fv.Adam(1e-3 * (1 + i % 2)),
-                "beta": 0.5 * (1 + i),
-                "batch_size": (16, 19, 32)[i // 2 % 3],
-                "seed": i,
-                **options,
-            },
-        )
-        for i in range(count)
-    ]
+trainers = functools.partial(ensembles.trainers, device="cuda")
 
 
 @pytest.fixture
 def x() -> np.ndarray:
     return np.random.default_rng(0).random((150, 12), dtype=np.float32)
-
-
-def same(a: fv.Trainer, b: fv.Trainer) -> bool:
-    assert all(np.array_equal(a.history[name], b.history[name], equal_nan=True) for name in a.history)
-    theirs = b.model.parameters()
-    return all(np.array_equal(value, theirs[name]) for name, value in a.model.parameters().items())
 
 
 @needs_gpu
@@ -56,11 +36,7 @@ def test_one_launch_for_many_steps_has_the_bits_of_graphs(monkeypatch, x, precis
 @needs_gpu
 @pytest.mark.parametrize("threads", [None, 1, 3])
 def test_each_has_the_bits_of_a_fit_of_its_own(x, threads):
-    together = fv.train_ensemble(trainers(7), x, epochs=3, validation_data=x[:10], threads=threads)
-    for mine, alone in zip(together, trainers(7), strict=True):
-        alone.fit(x, epochs=3, validation_data=x[:10])
-        assert same(mine, alone)
-        assert mine.failure is None
+    assert_as_alone(lambda: trainers(7), x, epochs=3, validation_data=x[:10], threads=threads)
 
 
 @needs_emulator
@@ -82,24 +58,15 @@ def test_precisions_devices_and_kinds_of_rows_may_differ(x):
             fv.Trainer(fv.Model(fv.Config(input_shape=12, hidden=(16,), latent=3), seed=9), batch_size=16),
         ]
 
-    rows = (x * 255).astype(np.uint8)
-    together = fv.train_ensemble(mixed(), rows, epochs=2)
-    for mine, alone in zip(together, mixed(), strict=True):
-        alone.fit(rows, epochs=2)
-        assert same(mine, alone)
+    assert_as_alone(mixed, (x * 255).astype(np.uint8), epochs=2)
 
 
 @needs_gpu
 def test_large_batches_run_beside_the_others(x):
-    rows = np.concatenate([x] * 8)
-
     def sizes() -> list[fv.Trainer]:
         return [trainers(3, batch_size=size)[i] for i, size in enumerate((1100, 64, 100))]
 
-    together = fv.train_ensemble(sizes(), rows, epochs=2)
-    for mine, alone in zip(together, sizes(), strict=True):
-        alone.fit(rows, epochs=2)
-        assert same(mine, alone)
+    assert_as_alone(sizes, np.concatenate([x] * 8), epochs=2)
 
 
 @needs_gpu

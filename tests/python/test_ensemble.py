@@ -9,18 +9,8 @@ import time
 import fusedvae as fv
 import numpy as np
 import pytest
+from ensembles import assert_as_alone, same, trainers
 from fusedvae.progress import EnsembleBar
-
-
-def trainers(count, **options):
-    config = [fv.Config(input_shape=12, hidden=(width,), latent=3) for width in (16, 24, 40)]
-    return [
-        fv.Trainer(
-            fv.Model(config[i % 3], seed=i),
-            **{"optimizer": fv.Adam(1e-3 * (1 + i % 2)), "beta": 0.5 * (1 + i), "batch_size": 16, "seed": i, **options},
-        )
-        for i in range(count)
-    ]
 
 
 @pytest.fixture
@@ -28,19 +18,9 @@ def x():
     return np.random.default_rng(0).random((50, 12), dtype=np.float32)
 
 
-def same(a, b):
-    assert all(np.array_equal(a.history[name], b.history[name], equal_nan=True) for name in a.history)
-    theirs = b.model.parameters()
-    return all(np.array_equal(value, theirs[name]) for name, value in a.model.parameters().items())
-
-
 @pytest.mark.parametrize("threads", [None, 1, 2, 5])
 def test_each_has_the_bits_of_a_fit_of_its_own(x, threads):
-    together = fv.train_ensemble(trainers(5), x, epochs=3, validation_data=x[:10], threads=threads)
-    for mine, alone in zip(together, trainers(5), strict=True):
-        alone.fit(x, epochs=3, validation_data=x[:10])
-        assert same(mine, alone)
-        assert mine.failure is None
+    assert_as_alone(lambda: trainers(5), x, epochs=3, validation_data=x[:10], threads=threads)
 
 
 def test_batches_and_integers_are_rows_too(x):
