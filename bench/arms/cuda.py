@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The arms on a GPU: fusedvae's, and PyTorch's eager, compiled, compiled with CUDA graphs, and as one graph.
+"""The arms on a GPU: fusedvae's, PyTorch's eager, compiled, compiled with CUDA graphs, and as one graph, and JAX's.
 
 fusedvae's is the faster of its two ways, replayed graphs or one launch for many steps; each is an arm of its own too.
 All begin with the same parameters, take the same batches in the same order out of the GPU's memory and draw their own
-noise. `epoch()` is one pass over them, its losses read at its end. Of PyTorch's arms the last is the fair one: forward,
-backward and Adam in a single replayed graph, after torch.compile.
+noise. `epochs()` times passes over them, their losses read at the end of each. Of PyTorch's arms the last is the fair
+one: forward, backward and Adam in a single replayed graph, after torch.compile.
 """
 
 from __future__ import annotations
@@ -159,12 +159,45 @@ class WholeGraph(Compiled):
         return total
 
 
+class Jax:
+    """arms/jax_scan.py with its products in the precision asked for, which is not JAX's own choice on a GPU."""
+
+    def __init__(self, problem: Problem, precision: str):
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # it would take most of the memory
+        import jax
+
+        from arms.jax_scan import Scan
+
+        if jax.default_backend() != "gpu":
+            raise RuntimeError("JAX finds no GPU")
+        algorithm = {"float32": "highest", "tf32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}[precision]
+        self.products = lambda: jax.default_matmul_precision(algorithm)
+        self.scan = Scan(threads=1)
+        self.scan.prepare(problem)
+
+    def losses(self, count: int) -> list[float]:
+        with self.products():
+            return self.scan.losses(count)
+
+    def epochs(self, count: int) -> list[float]:
+        """Seconds of each of `count` epochs; the loss of each is waited for."""
+        seconds = []
+        with self.products():
+            self.scan.train(1)  # compiles
+            for _ in range(count):
+                begin = time.perf_counter()
+                self.scan.train(1)
+                seconds.append(time.perf_counter() - begin)
+        return seconds
+
+
 ARMS = {
     "fusedvae": Fused,
-    "fusedvae graphs": Graphs,
-    "fusedvae programs": Programs,
+    "fusedvae.graphs": Graphs,
+    "fusedvae.programs": Programs,
     "torch": Eager,
     "torch.compile": Compiled,
-    "torch.compile reduce-overhead": ReduceOverhead,
-    "torch whole-step graph": WholeGraph,
+    "torch.reduce-overhead": ReduceOverhead,
+    "torch.whole-step-graph": WholeGraph,
+    "jax": Jax,
 }

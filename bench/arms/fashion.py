@@ -37,7 +37,7 @@ def images(part: str) -> np.ndarray:
 
 
 class Fused:
-    precision = "float32"
+    device, precision = "cpu", "float32"
 
     def __init__(self, threads: int):
         import fusedvae
@@ -52,7 +52,7 @@ class Fused:
 
     def start(self, seed: int) -> None:
         fv = self.fv
-        self.model = fv.Model(fv.Config(input_shape=784, hidden=(400,), latent=20), seed=seed)
+        self.model = fv.Model(fv.Config(input_shape=784, hidden=(400,), latent=20), seed=seed, device=self.device)
         self.trainer = fv.Trainer(
             self.model,
             optimizer=fv.Adam(LEARNING_RATE),

@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: MIT
 #
 # All that a machine with a GPU is needed for, in one command: builds with CUDA for that GPU, runs the native and the
-# Python tests on it, then compute-sanitizer over the native ones, then bench/gpu.py and bench/ensemble.py. Each stage
-# prints its name, time and outcome, and its output goes to a log of its own; a stage that fails does not keep the next
-# from running. Needs nvcc, cmake 3.24, ninja or make, a C++17 compiler, and a Python with numpy, pybind11 3 and pytest (with torch for the
-# benchmark's peers); without pybind11 the native stages run all the same.
+# Python tests on it, then compute-sanitizer over the native ones, then the benchmarks: bench/gpu.py, bench/ensemble.py,
+# bench/gpu_jobs.py. Each stage prints its name, time and outcome, and its output goes to a log of its own; a stage that
+# fails does not keep the next from running. Needs nvcc, cmake 3.24, ninja or make, a C++17 compiler, and a Python with
+# numpy, pybind11 3 and pytest (with torch and jax for the benchmarks' peers); without pybind11 the native stages run
+# all the same.
 #
 #     tests/cuda/run_on_gpu.sh [FOLDER for the build, default build/gpu] [STAGE ...]
 #
-# LOGS is another folder for the logs, PYTHON another interpreter, BENCH the options of bench/gpu.py, SECONDS_EACH the
-# longest that the sanitizer may take over one test (240).
+# LOGS is another folder for the logs, PYTHON another interpreter, BENCH the options of bench/gpu.py, JOBS those of
+# bench/gpu_jobs.py, FASHION_MNIST the folder of its images, SECONDS_EACH the longest that the sanitizer may take over one
+# test (240).
 set -uo pipefail
 
 source_dir=$(cd "$(dirname "$0")/../.." && pwd)
@@ -87,8 +89,16 @@ stage_ensemble() {
 
 stage_bench() { (cd "$source_dir/bench" && "$PYTHON" gpu.py --json "$LOGS/gpu.json" ${BENCH:-}); }
 
+stage_jobs() {
+    local job status=0
+    for job in epoch likelihood elbo; do
+        (cd "$source_dir/bench" && "$PYTHON" gpu_jobs.py $job --json "$LOGS/gpu_$job.json" ${JOBS:-}) || status=1
+    done
+    return $status
+}
+
 stages=("$@")
-((${#stages[@]})) || stages=(machine build native package python sanitizer bench ensemble)
+((${#stages[@]})) || stages=(machine build native package python sanitizer bench ensemble jobs)
 failed=()
 for stage in "${stages[@]}"; do
     declare -F "stage_$stage" >/dev/null || { echo "no stage $stage" && exit 2; }
