@@ -163,6 +163,10 @@ step_cuda() {
     cp -r "$clone"/python/fusedvae/. "$package"
     cp "$work"/cuda/_core.*.so "$package"
     (cd "$clone" && PYTHONPATH=$work/cuda-python python -m pytest tests/python/test_cuda*.py)
+    # The GPU's benchmarks run rarely where there is one; that they run at all is seen here.
+    (cd "$clone/bench" && export PYTHONPATH=$work/cuda-python &&
+        python gpu.py --dry-run --arms fusedvae --configs tiny --rounds 1 &&
+        python gpu_jobs.py likelihood --dry-run --arms fusedvae --rounds 1)
 
     if ! command -v nvcc >/dev/null; then
         echo "csrc/cuda is not compiled for a GPU: there is no nvcc"
