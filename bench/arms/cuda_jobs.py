@@ -2,11 +2,11 @@
 """Arms of gpu_jobs.py, each made with a precision. An epoch of Fashion-MNIST, made with a number of images too:
 
     epochs(count) -> list     seconds of each of `count` passes over them, after one that is not counted
-    third_loss() -> float     the mean loss of one more pass, in nats per image; the third where epochs(1) came before
+    epoch() -> float          one more pass: its mean loss in nats per image
 
-and log-likelihoods (Burda et al. 2015, eq. 8) of the first `count` images of arms/likelihood.py:
+and log-likelihoods, as in arms/likelihood.py:
 
-    estimate(count, samples) -> array (count,), nats
+    estimate(count, samples) -> list     of each of the first `count` images, in nats
 """
 
 from __future__ import annotations
@@ -40,9 +40,6 @@ class FusedEpoch(fashion.Fused):
         self.trainer.fit(self.train, epochs=1 + count, callbacks=end)
         return [float(seconds) for seconds in np.diff(ends)]
 
-    def third_loss(self) -> float:
-        return self.epoch()
-
 
 @dataclass(frozen=True)
 class Images(Problem):
@@ -72,7 +69,7 @@ class EagerEpoch:
     def epochs(self, count: int) -> list[float]:
         return self.arm.epochs(count)
 
-    def third_loss(self) -> float:
+    def epoch(self) -> float:
         self.arm.turn()
         return float(self.arm.train()) / self.arm.problem.steps()
 
@@ -99,8 +96,11 @@ class LoopEpoch(fashion.Loop):
     def unpack(self, batch):
         return batch.cuda()
 
-    def epochs(self, count: int) -> list[float]:
+    def epoch(self) -> float:
         self.torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
+        return super().epoch()
+
+    def epochs(self, count: int) -> list[float]:
         seconds = []
         for _ in range(1 + count):
             begin = time.perf_counter()
@@ -108,68 +108,45 @@ class LoopEpoch(fashion.Loop):
             seconds.append(time.perf_counter() - begin)
         return seconds[1:]
 
-    def third_loss(self) -> float:
-        return self.epoch()
-
 
 EPOCH = {"fusedvae": FusedEpoch, "torch": EagerEpoch, "torch.whole-step-graph": GraphEpoch, "torch.loop": LoopEpoch}
 
 
-class FusedLikelihood:
-    def __init__(self, precision: str):
-        import fusedvae as fv
+class FusedLikelihood(likelihood.Fused):
+    device = "cuda"
 
+    def __init__(self, precision: str):
+        super().__init__(threads=1)
         if precision == "tf32":
             raise RuntimeError("models serve in float32 or with bfloat16 weights")
-        self.fv, self.problem = fv, PROBLEMS["iwae"]
-        model = fv.Model(self.problem.config(), device="cuda")
-        model.set_parameters(self.problem.parameters())
-        self.model = model.copy(weights=precision)
-
-    def estimate(self, count: int, samples: int) -> np.ndarray:
-        return self.model.log_likelihood(likelihood.images(self.problem, count), samples=samples, seed=1)
+        self.prepare(PROBLEMS["iwae"])
+        self.model = self.model.copy(weights=precision)
 
 
-class TorchLikelihood:
-    """Some images' samples at a time, in inference mode, as many as are fastest."""
+class TorchLikelihood(likelihood.Torch):
+    """All samples of some images at a time, as many as are fastest."""
 
+    device = "cuda"
     PIECES = (1, 4, 16, 64)  # images: the last one's logits are 1 GB
+    TRIED_ON = 64
 
     def __init__(self, precision: str):
-        import torch
+        super().__init__(threads=1)
+        self.precision = precision
+        self.prepare(PROBLEMS["iwae"])
 
-        from arms.pytorch import VAE
-
-        self.torch, self.problem, self.precision = torch, PROBLEMS["iwae"], precision
-        self.model = VAE(self.problem).cuda()
-        values = self.problem.parameters().items()
-        self.model.load_state_dict({name: torch.from_numpy(value) for name, value in values})
-        torch.manual_seed(1)
-        self.piece = min(self.PIECES, key=self._seconds)
-
-    def _seconds(self, piece: int) -> float:
-        self.piece = piece
-        self.estimate(64, 5000)
-        begin = time.perf_counter()
-        self.estimate(64, 5000)
-        return time.perf_counter() - begin
-
-    def estimate(self, count: int, samples: int) -> np.ndarray:
+    def estimate(self, count: int, samples: int) -> list[float]:
         torch = self.torch
         torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
-        nll = torch.nn.functional.binary_cross_entropy_with_logits
         autocast = torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
         found = []
         with torch.inference_mode(), autocast:
             for x in torch.from_numpy(likelihood.images(self.problem, count)).cuda().split(self.piece):
                 mu, logvar = (each.float().unsqueeze(1) for each in self.model.encode(x))
-                noise = torch.randn(len(x), samples, mu.shape[2], device="cuda")
-                z = mu + torch.exp(0.5 * logvar) * noise
-                logits = self.model.decode(z).float()
-                log_p = -nll(logits, x.unsqueeze(1).expand_as(logits), reduction="none").sum(2)
-                weights = log_p + 0.5 * (noise.square() + logvar - z.square()).sum(2)
+                noise = torch.randn(len(x), samples, mu.shape[-1], device="cuda")
+                weights = self.log_weights(x.unsqueeze(1), mu, logvar, noise)
                 found.append(torch.logsumexp(weights, 1) - np.log(samples))
-            return torch.cat(found).double().cpu().numpy()
+            return torch.cat(found).tolist()
 
 
 LIKELIHOOD = {"fusedvae": FusedLikelihood, "torch": TorchLikelihood}

@@ -20,6 +20,8 @@ def images(problem: Problem, count: int) -> np.ndarray:
 
 
 class Fused:
+    device = "cpu"
+
     def __init__(self, threads: int):
         import fusedvae
 
@@ -33,8 +35,7 @@ class Fused:
 
     def prepare(self, problem: Problem) -> None:
         self.problem = problem
-        config = self.fv.Config(input_shape=problem.width, hidden=problem.hidden, latent=problem.latent)
-        self.model = self.fv.Model(config)
+        self.model = self.fv.Model(problem.config(), device=self.device)
         self.model.set_parameters(problem.parameters())
 
     def estimate(self, count: int, samples: int) -> list[float]:
@@ -47,7 +48,9 @@ class Fused:
 class Torch:
     """One image's samples at a time in inference mode, in pieces of the size that is fastest here."""
 
+    device = "cpu"
     PIECES = (5000, 1000, 500, 250, 125)
+    TRIED_ON = 4  # images
 
     def __init__(self, threads: int):
         import torch
@@ -62,21 +65,28 @@ class Torch:
         from arms.pytorch import VAE
 
         self.problem = problem
-        self.model = VAE(problem)
+        self.model = VAE(problem).to(self.device)
         self.model.load_state_dict({n: self.torch.from_numpy(value) for n, value in problem.parameters().items()})
         self.torch.manual_seed(1)
         self.piece = min(self.PIECES, key=self._seconds)
 
     def _seconds(self, piece: int) -> float:
         self.piece = piece
-        self.estimate(1, 5000)
+        self.estimate(self.TRIED_ON, 5000)
         start = time.perf_counter()
-        self.estimate(4, 5000)
+        self.estimate(self.TRIED_ON, 5000)
         return time.perf_counter() - start
+
+    def log_weights(self, x, mu, logvar, noise):
+        """log p(x, z) / q(z | x) of z = mu + sigma * noise (..., Z), in nats, shape (...); the rest broadcasts."""
+        z = mu + self.torch.exp(0.5 * logvar) * noise
+        logits = self.model.decode(z).float()
+        nll = self.torch.nn.functional.binary_cross_entropy_with_logits
+        log_p = -nll(logits, x.expand_as(logits), reduction="none").sum(-1)
+        return log_p + 0.5 * (noise.square() + logvar - z.square()).sum(-1)
 
     def estimate(self, count: int, samples: int) -> list[float]:
         torch = self.torch
-        nll = torch.nn.functional.binary_cross_entropy_with_logits
         with torch.inference_mode():
             x = torch.from_numpy(images(self.problem, count))
             mu, logvar = self.model.encode(x)
@@ -85,9 +95,6 @@ class Torch:
                 weights = []
                 for first in range(0, samples, self.piece):
                     noise = torch.randn(min(self.piece, samples - first), len(mean))
-                    z = mean + torch.exp(0.5 * lv) * noise
-                    logits = self.model.decode(z)
-                    log_p = -nll(logits, row.expand_as(logits), reduction="none").sum(1)
-                    weights.append(log_p + 0.5 * (noise.square() + lv - z.square()).sum(1))
+                    weights.append(self.log_weights(row, mean, lv, noise))
                 found.append(torch.logsumexp(torch.cat(weights), 0) - np.log(samples))
             return torch.stack(found).tolist()
