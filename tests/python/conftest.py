@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bits
 import fusedvae as fv
 import numpy as np
 import pytest
@@ -53,12 +54,8 @@ def likelihood(request: pytest.FixtureRequest) -> fv.Bernoulli | fv.Gaussian:
 
 @pytest.fixture
 def same_bits() -> Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], bool]:
-    """Whether two models' parameters are equal to the bit."""
-
-    def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
-        return list(a) == list(b) and all(a[name].tobytes() == b[name].tobytes() for name in a)
-
-    return compare
+    """Whether two models' parameters, or histories, are equal to the bit."""
+    return bits.same_bits
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import fusedvae as fv
-import numpy as np
+from bits import same_bits
 
 
 def trainers(count: int, *, device: str = "cpu", **options: Any) -> list[fv.Trainer]:
@@ -28,9 +28,7 @@ def trainers(count: int, *, device: str = "cpu", **options: Any) -> list[fv.Trai
 
 def same(a: fv.Trainer, b: fv.Trainer) -> bool:
     """Whether two trainings have the same history and parameters, to the bit."""
-    assert all(np.array_equal(a.history[name], b.history[name], equal_nan=True) for name in a.history)
-    theirs = b.model.parameters()
-    return all(np.array_equal(value, theirs[name]) for name, value in a.model.parameters().items())
+    return same_bits(a.history, b.history) and same_bits(a.model.parameters(), b.model.parameters())
 
 
 def assert_as_alone(make: Callable[[], list[fv.Trainer]], x: Any, **options: Any) -> None:
