@@ -119,7 +119,7 @@ step_tsan() {
     # Some kernels randomise addresses further than ThreadSanitizer's shadow map allows for.
     local fixed=()
     setarch -R true 2>/dev/null && fixed=(setarch -R)
-    "${fixed[@]}" ctest --test-dir "$work/tsan" --output-on-failure -R 'threads|trainer|concurrency|ensemble'
+    "${fixed[@]}" ctest --test-dir "$work/tsan" --output-on-failure -R 'threads|sharing|trainer|concurrency|ensemble'
 }
 
 step_clang() {

@@ -24,6 +24,7 @@ from report import machine, table, write
 ROOT = Path(__file__).parent.parent
 GROUP, TALLEST = 16, 8  # csrc/layer/gemm.h: columns that are never divided, rows of a tile
 WORTH, ELEMENT = 4e5, 500  # useful_threads: a thread's least work; what an output element is worth
+SPLIT_FLOATS, SPLIT_ROWS, MOST_SPLITS = 1 << 16, 128, 8  # splits_of
 CORES = (2, 16, 64)
 
 
@@ -65,17 +66,22 @@ def plan(problem: Problem, cores: int) -> Plan:
     if threads == 1:
         return Plan(1, False, 1.0, 0, 0)
     weights = sum(K * wide for K, _, wide in padded)
+    floats = weights + sum(wide for *_, wide in padded)
     elsewhere = (threads - 1) / threads
-    if weights + sum(wide for *_, wide in padded) >= B * sum(wide for *_, wide in padded):
+    if floats >= B * sum(wide for *_, wide in padded):
         # Forward and backward: a barrier after each layer, which then reads all columns of the one before.
         inputs = sum(K for K, _ in shapes[1:])
         outputs = sum(N for _, N in shapes[1:])
         return Plan(threads, True, 1.0, 2 * len(shapes) - 1, int(4 * B * (inputs + outputs) * elsewhere))
-    # Rows: forward and backward to the end without a barrier, then dW reads everybody's rows; each thread reads all
-    # weights and transposed copies, which another core updated.
+    # Rows: forward and backward to the end without a barrier, then dW reads everybody's rows, or their sums where each
+    # thread has splits of its own; each thread reads all weights and transposed copies, which another core updated.
     tiles = -(-B // TALLEST)
     uneven = -(-tiles // threads) * threads / tiles
-    exchanged = 4 * (2 * weights + B * sum(K + N for K, N in shapes)) * elsewhere
+    splits = 1
+    while floats <= SPLIT_FLOATS and splits < MOST_SPLITS and 2 * splits * SPLIT_ROWS <= B:
+        splits *= 2
+    sums = weights if splits > 1 and splits % threads == 0 else B * sum(K + N for K, N in shapes)
+    exchanged = 4 * (2 * weights + sums) * elsewhere
     return Plan(threads, False, 2 / 3 * uneven + 1 / 3, 1, int(exchanged))
 
 

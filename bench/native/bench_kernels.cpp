@@ -68,7 +68,7 @@ struct Kernel {
     bool plain;
     int B, K, N, Z;
     std::vector<int32_t> columns, columns_t;
-    Matrix left, right, out, saved, target, z;
+    Matrix left, right, out, saved, target, z, eps;
     WordMatrix left_words, right_words, out_words, saved_words, z_words;  // bfloat16: what is read and written instead
     Buffer weight, weight_t, words, m, v, bias, bias_m, bias_v, partial;
 
@@ -112,6 +112,7 @@ struct Kernel {
             out = Matrix(B, wide);
             saved = normals(engine, B, wide, 1.0f);
             z = Matrix(B, Z);
+            eps = normals(engine, B, Z, 1.0f);
             partial = Buffer(static_cast<size_t>(B) * columns.size());
             target = Matrix(B, D);
             for (int64_t i = 0; i < B; ++i)
@@ -188,7 +189,8 @@ struct Kernel {
         f.stored = padded(columns);
         f.z = z.data();
         f.ld_z = z.ld();
-        f.noise.stream = make_stream(0, 0, kTrain);
+        f.eps = eps.data();
+        f.ld_eps = eps.ld();
         f.target = target.rows();
         f.scale = 1.0f / static_cast<float>(B);
         f.fixed_variance = 1.0f;
@@ -211,7 +213,8 @@ struct Kernel {
         g.saved = g.head = saved.data();
         g.dx = out.data();
         g.ld = out.ld();
-        g.noise.stream = make_stream(0, 0, kTrain);
+        g.eps = eps.data();
+        g.ld_eps = eps.ld();
         g.kl_weight = 1.0f / static_cast<float>(B);
         g.saved_words = saved_words.words();
         g.dx_words = out_words.words();

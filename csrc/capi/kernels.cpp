@@ -190,8 +190,13 @@ void run_optimizer(const Backend& b, Epilogue epilogue, const float* x, const fl
         }
 }
 
-Noise noise_of(const float* given, int64_t Z, uint64_t seed, uint64_t step) {
-    return {given, static_cast<ptrdiff_t>(Z), make_stream(seed, step, kTrain), 0};
+// (B, Z) noise: what is given, or drawn into `drawn`.
+const float* noise_of(const Backend& backend, const float* given, uint64_t seed, uint64_t step, int64_t B, int64_t Z,
+                      std::vector<float>& drawn) {
+    if (given) return given;
+    drawn.resize(z(B * Z));
+    backend.normals(drawn.data(), Z, make_stream(seed, step, kTrain), 0, static_cast<int>(B), static_cast<int>(Z));
+    return drawn.data();
 }
 
 fvae_trainer_options options_of(const fvae_trainer_options* given, fvae_optimizer family) {
@@ -245,7 +250,9 @@ fvae_status fvae_kernel_reparameterize_kl(const char* backend_name, const float*
         f.ld = head.ld();
         f.z = z_out;
         f.ld_z = Z;
-        f.noise = noise_of(noise, Z, seed, step);
+        std::vector<float> drawn;
+        f.eps = noise_of(layer.backend, noise, seed, step, B, Z, drawn);
+        f.ld_eps = Z;
         f.partial = parts.data();
         layer.backend.forward(f, 0, static_cast<int>(B), 0, f.panels.count);
         take_columns(head, B, Z, 0, 2, mu);
@@ -351,7 +358,9 @@ fvae_status fvae_kernel_reparameterize_grad(const char* backend_name, const floa
         g.head = head.data();
         g.dx = pairs.data();
         g.ld = pairs.ld();
-        g.noise = noise_of(noise, Z, seed, step);
+        std::vector<float> drawn;
+        g.eps = noise_of(layer.backend, noise, seed, step, B, Z, drawn);
+        g.ld_eps = Z;
         g.kl_weight = static_cast<float>(kl_weight);
         layer.backend.dgrad(g, 0, static_cast<int>(B), 0, g.panels.count);
         take_columns(pairs, B, Z, 0, 2, dmu);

@@ -5,6 +5,7 @@
 // makes the words of the weights. float32.h answers the same for floats.
 #pragma once
 #include "../layer/gemm.h"
+#include "fetch.h"
 #include "inline.h"
 #include "tile.h"
 
@@ -18,6 +19,15 @@ FUSEDVAE_FN V multiply_add(V a, V b, V sum) { return dot2(a, b, sum); }
 
 FUSEDVAE_FN V load_saved(const Dgrad& g, int row, int c) {
     return load_neighbours(g.saved_words.along + row * g.saved_words.ld_along + c / 2);
+}
+
+// Rows b.. (even) + m, columns c.. + w, of what dgrad saved, and of where results go.
+FUSEDVAE_FN void fetch_saved(const Dgrad& g, int b, int m, int c, int w) {
+    for (int r = b; r < b + m; ++r) fetch_row<0>(g.saved_words.along + r * g.saved_words.ld_along + c / 2, w / 2);
+}
+FUSEDVAE_FN void fetch_results(const float*, ptrdiff_t, const Words& out, int b, int m, int c, int w) {
+    for (int r = b; r < b + m; ++r) fetch_row<1>(out.along + r * out.ld_along + c / 2, w / 2);
+    for (int r = b / 2; r < (b + m + 1) / 2; ++r) fetch_row<1>(out.across + r * out.ld_across + c, w);
 }
 
 // Where an epilogue leaves a row of results: in the scratch tile.
@@ -64,14 +74,12 @@ void to_words(const Words& out, const float* const* rows, int b0, int b1, int n)
     });
 }
 
-// Sums over the batch of dY and of its squares, kLanes columns from c on.
-FUSEDVAE_FN void column_sums(const Wgrad& g, int c, V* sum_of, V* squares) {
-    *sum_of = *squares = set1(0.0f);
-    for (int b = 0; b < g.depth; ++b) {
-        const V words = load(g.dy + b * g.ld + c), even = low_half(words), odd = high_half(words);
-        *sum_of = *sum_of + even + odd;
-        *squares = fma(odd, odd, fma(even, even, *squares));
-    }
+// One step of the sums over the batch of dY and of its squares.
+template <bool kSquares>
+FUSEDVAE_FN void add_column(V words, V* total, V* squares) {
+    const V even = low_half(words), odd = high_half(words);
+    *total = *total + even + odd;
+    if (kSquares) *squares = fma(odd, odd, fma(even, even, *squares));
 }
 
 // Rows k..k + m of the updated panel (width w, `block` its packed floats) into the words of both kinds.

@@ -30,11 +30,11 @@ void reparameterize_grad(const Dgrad& g, const Tile& t) {
     const int rest = g.K - t.c0, n = rest < t.w ? rest : t.w;
     const int stored = g.ld / 2 - t.c0 < t.w ? (int)(g.ld / 2 - t.c0) : t.w;  // the head's own padding is narrower
     constexpr int kWidth = kMaxWidth > kLanes ? kMaxWidth : kLanes;
-    float eps[kMaxRows * kWidth] = {}, pairs[kBfloat16 ? kMaxRows * 2 * kWidth : 1];
-    tile_noise(eps, kWidth, g.noise, t.b0, t.m, t.c0, n);
+    float pairs[kBfloat16 ? kMaxRows * 2 * kWidth : 1];
     const V half = set1(0.5f);
     for (int r = 0; r < t.m; ++r) {
         const float* head = g.head + (t.b0 + r) * g.ld + 2 * t.c0;
+        const float* eps = g.eps + (t.b0 + r) * g.ld_eps + t.c0;
         float* dx = place(g.dx, (t.b0 + r) * g.ld + 2 * t.c0, pairs + r * 2 * kWidth);
         for (int j = 0; j < t.w && j < stored; j += kLanes) {
             const int lower = valid_lanes(2 * n, 2 * j), upper = valid_lanes(2 * n, 2 * j + kLanes);
@@ -43,7 +43,8 @@ void reparameterize_grad(const Dgrad& g, const Tile& t) {
             if (g.dim_weight) weight = weight * load_part(g.dim_weight + t.c0 + j, valid_lanes(n, j));
             // A padded column's dz is zero, its pair too, and so are both gradients.
             const V dz = load(t.values + r * t.w + j), sigma = exp(half * logvar);
-            const V from_z = dz * load(eps + r * kWidth + j) * sigma, from_kl = weight * fma(sigma, sigma, set1(-1.0f));
+            const V from_z = dz * load_part(eps + j, valid_lanes(n, j)) * sigma,
+                    from_kl = weight * fma(sigma, sigma, set1(-1.0f));
             V first, second;
             zip(fma(weight, mu, dz), half * (from_z + from_kl), &first, &second);
             store_lanes(dx + 2 * j, first, valid_lanes(2 * stored, 2 * j));
@@ -57,7 +58,18 @@ void reparameterize_grad(const Dgrad& g, const Tile& t) {
 
 FUSEDVAE_FN Slot at(const Slot& s, ptrdiff_t offset) {
     return {s.value + offset, s.m ? s.m + offset : nullptr, s.v ? s.v + offset : nullptr,
-            s.gradient ? s.gradient + offset : nullptr};
+            s.gradient ? s.gradient + offset : nullptr, s.stored ? s.stored + offset : nullptr};
+}
+
+// The sums of n of the splits' gradients.
+FUSEDVAE_FN void sum_splits(float* sums, const Wgrad& g, const float* stored, int n) {
+    for (int i = 0; i < n; i += kLanes) {
+        V part[kMostSplits];
+        for (int s = 0; s < g.splits; ++s) part[s] = load(stored + s * g.split_floats + i);
+        for (int step = 1; step < g.splits; step *= 2)
+            for (int s = 0; s < g.splits; s += 2 * step) part[s] = part[s] + part[s + step];
+        store(sums + i, part[0]);
+    }
 }
 
 // n (a multiple of kGroup) neighbouring parameters and their gradient. Definitions are PyTorch's: weight decay joins
@@ -95,26 +107,48 @@ FUSEDVAE_FN void finish_slot(const Wgrad& g, const Slot& s, const float* gradien
     for (int i = 0; i < n; i += kLanes) store(s.gradient + i, load(gradient + i));
 }
 
+// Sums over the batch of dY and of its squares. Each column's is one chain of additions; several columns pass at once,
+// since a chain waits for itself.
+template <bool kSquares, int kGroups>
+FUSEDVAE_FN void column_sums(const Wgrad& g, int c, float* totals, float* squares) {
+    constexpr int kVectors = kGroups * kGroup / kLanes;
+    V total[kVectors], square[kVectors];
+    for (int j = 0; j < kVectors; ++j) total[j] = square[j] = set1(0.0f);
+    for (int b = 0; b < g.depth; ++b)
+        for (int j = 0; j < kVectors; ++j)
+            add_column<kSquares>(load(g.dy + b * g.ld + c + j * kLanes), &total[j], &square[j]);
+    for (int j = 0; j < kVectors; ++j) {
+        store(totals + j * kLanes, total[j]);
+        if (kSquares) store(squares + j * kLanes, square[j]);
+    }
+}
+template <bool kSquares>
+FUSEDVAE_FN void column_sums(const Wgrad& g, int c0, int w, float* totals, float* squares) {
+    constexpr int kAtOnce = kWidest > 1 ? 2 : 1;
+    int c = 0;
+    for (; c + kAtOnce * kGroup <= w; c += kAtOnce * kGroup)
+        column_sums<kSquares, kAtOnce>(g, c0 + c, totals + c, squares + c);
+    if (c < w) column_sums<kSquares, 1>(g, c0 + c, totals + c, squares + c);
+}
+
 // The gradients that belong to the columns themselves: the bias, and a variance per feature.
 void finish_columns(const Wgrad& g, int c0, int w) {
-    float bias[kMaxWidth], log_variance[kMaxWidth];
-    for (int c = 0; c < w; c += kLanes) {
-        if (g.from_gradient) {
-            store(bias + c, load(g.bias.gradient + c0 + c));
-            if (g.log_variance.value) store(log_variance + c, load(g.log_variance.gradient + c0 + c));
-            continue;
-        }
-        V total, squares;
-        column_sums(g, c0 + c, &total, &squares);
-        store(bias + c, total);
-        if (g.log_variance.value) {
+    float bias[kMaxWidth], squares[kMaxWidth], log_variance[kMaxWidth];
+    if (g.splits) {
+        sum_splits(bias, g, g.bias.stored + c0, w);
+        if (g.log_variance.value) sum_splits(log_variance, g, g.log_variance.stored + c0, w);
+    } else if (g.log_variance.value) {
+        column_sums<true>(g, c0, w, bias, squares);
+        for (int c = 0; c < w; c += kLanes) {
             // dy = scale (m - x) / var, so scale sum (m - x)^2 / var = var / scale * sum dy^2
             V e;
             const V variance = learned_variance(load(g.log_variance.value + c0 + c), set1(g.min_variance), &e);
-            const V rows = set1((float)g.B * g.scale);
-            const V gradient = set1(0.5f) * fnma(variance * set1(1.0f / g.scale), squares, rows) * (e / variance);
+            const V rows = set1((float)g.B * g.scale), sum_of = load(squares + c);
+            const V gradient = set1(0.5f) * fnma(variance * set1(1.0f / g.scale), sum_of, rows) * (e / variance);
             store(log_variance + c, keep_first(gradient, valid_lanes(g.N, c0 + c)));
         }
+    } else {
+        column_sums<false>(g, c0, w, bias, squares);
     }
     finish_slot(g, at(g.bias, c0), bias, w);
     if (g.log_variance.value) finish_slot(g, at(g.log_variance, c0), log_variance, w);

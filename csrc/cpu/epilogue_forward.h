@@ -52,46 +52,39 @@ void linear_act(const Forward& f, const Tile& t) {
 
 // ---- noise -----------------------------------------------------------------------------------------------------------
 
-// Normals of rows row0.. and groups group0.. (four normals each) of a stream: out (m, 4 * groups) with row stride ld.
-// Lanes run over (row, group) together, so that narrow latents fill them too.
-void draw(float* out, ptrdiff_t ld, const Stream& stream, uint32_t row0, int m, uint32_t group0, int groups, int Z) {
-    const int total = m * groups;
-    for (int first = 0; first < total; first += kLanes) {
-        uint32_t index[kLanes], row[kLanes];
-        for (int lane = 0, r = first / groups, g = first % groups; lane < kLanes; ++lane) {
-            index[lane] = group0 + (uint32_t)g;
-            row[lane] = row0 + (uint32_t)r;
-            if (++g == groups) g = 0, ++r;
-        }
-        U words[4];
-        philox(uload(index), uload(row), uset1(stream.step), uset1(stream.step_purpose), stream, words);
-        V n[4];
-        normal_pair(words[0], words[1], &n[0], &n[1]);
-        normal_pair(words[2], words[3], &n[2], &n[3]);
-        float normals[kLanes][4];
-        store_quads(normals[0], n);
-        for (int lane = 0; lane < kLanes && first + lane < total; ++lane) {
-            const int j = 4 * (int)(index[lane] - group0), rest = Z - 4 * (int)group0 - j;
-            float* o = out + (ptrdiff_t)(row[lane] - row0) * ld + j;
-            if (rest >= 4) {
-                memcpy(o, normals[lane], 4 * sizeof(float));
-                continue;
-            }
-            for (int i = 0; i < rest; ++i) o[i] = normals[lane][i];
-        }
-    }
-}
+// Normals (count, Z) of a stream's rows first_row.., row stride ld. Lanes run over (row, group of four) together, so that
+// narrow latents fill them too, and two registers' lanes pass at once: one's chain of operations leaves a core half idle.
 void normals(float* out, ptrdiff_t ld, const Stream& stream, uint32_t first_row, int count, int Z) {
-    draw(out, ld, stream, first_row, count, 0, (Z + 3) / 4, Z);
-}
-
-// The noise of a tile's rows and latent dimensions j0..j0 + n (j0 a multiple of 8), n <= dimensions <= ld.
-FUSEDVAE_FN void tile_noise(float* eps, int ld, const Noise& noise, int b0, int m, int j0, int n) {
-    if (noise.given) {
-        for (int r = 0; r < m; ++r)
-            for (int j = 0; j < n; ++j) eps[r * ld + j] = noise.given[(b0 + r) * noise.given_stride + j0 + j];
-    } else if (n > 0) {
-        draw(eps, ld, noise.stream, noise.first_row + (uint32_t)b0, m, (uint32_t)j0 / 4, (n + 3) / 4, j0 + n);
+    constexpr int kAtOnce = 2, kStep = kAtOnce * kLanes;
+    const int groups = (Z + 3) / 4;
+    const ptrdiff_t total = (ptrdiff_t)count * groups;
+    uint32_t r = 0, g = 0;
+    for (ptrdiff_t first = 0; first < total; first += kStep) {
+        uint32_t index[kStep], row[kStep];
+        for (int lane = 0; lane < kStep; ++lane) {
+            index[lane] = g;
+            row[lane] = r;
+            if (++g == (uint32_t)groups) g = 0, ++r;
+        }
+        U words[kAtOnce][4];
+        for (int i = 0; i < kAtOnce; ++i)
+            philox(uload(index + i * kLanes), uload(row + i * kLanes) + uset1(first_row), uset1(stream.step),
+                   uset1(stream.step_purpose), stream, words[i]);
+        float drawn[kStep][4];
+        for (int i = 0; i < kAtOnce; ++i) {
+            V n[4];
+            normal_pair(words[i][0], words[i][1], &n[0], &n[1]);
+            normal_pair(words[i][2], words[i][3], &n[2], &n[3]);
+            store_quads(drawn[i * kLanes], n);
+        }
+        for (int lane = 0; lane < kStep && first + lane < total; ++lane) {
+            const int j = 4 * (int)index[lane];
+            float* const o = out + (ptrdiff_t)row[lane] * ld + j;
+            if (Z - j >= 4)
+                memcpy(o, drawn[lane], 4 * sizeof(float));
+            else
+                for (int i = 0; i < Z - j; ++i) o[i] = drawn[lane][i];
+        }
     }
 }
 
@@ -101,8 +94,10 @@ FUSEDVAE_FN void tile_noise(float* eps, int ld, const Noise& noise, int b0, int 
 void reparameterize_kl(const Forward& f, const Tile& t, int panel) {
     const int j0 = t.c0 / 2, d = t.w / 2, rest = f.N / 2 - j0, n = rest < d ? rest : d;  // dimensions of this tile
     constexpr int kMost = kMaxRows * kMaxPairs;
-    float eps[kMost] = {}, codes[kMost + kLanes], kl[kMost + kLanes];  // store_words reads whole registers
-    tile_noise(eps, d, f.noise, t.b0, t.m, j0, n);
+    float eps[kMost + kLanes] = {}, codes[kMost + kLanes], kl[kMost + kLanes];  // room for whole registers
+    for (int r = 0; r < t.m; ++r)  // in this order: zeros that a row puts into the next one's place are overwritten
+        for (int j = 0; j < n; j += kLanes)
+            store(eps + r * d + j, load_part(f.eps + (t.b0 + r) * f.ld_eps + j0 + j, valid_lanes(n, j)));
     for (int r = 0; r < t.m; ++r) {
         float *row = t.values + r * t.w, *head = f.head + (t.b0 + r) * f.ld + t.c0;
         for (int c = 0; c < t.w; c += kLanes) {
@@ -128,8 +123,6 @@ void reparameterize_kl(const Forward& f, const Tile& t, int panel) {
         const ptrdiff_t at = (t.b0 + r) * f.ld_z + j0;
         if (!kBfloat16)
             for (int j = 0; j < n; ++j) f.z[at + j] = codes[r * d + j];
-        if (f.eps)
-            for (int j = 0; j < n; ++j) f.eps[at + j] = eps[r * d + j];
     }
     store_words(f.z_words, codes, d, t.b0, t.m, j0, d);  // the padded columns' z is zero
 }

@@ -4,6 +4,7 @@
 // where they belong, and dgrad's weights are a transposed copy. bfloat16.h answers the same for words.
 #pragma once
 #include "../layer/gemm.h"
+#include "fetch.h"
 #include "inline.h"
 #include "tile.h"
 
@@ -17,20 +18,25 @@ FUSEDVAE_FN V multiply_add(V a, V b, V sum) { return fma(a, b, sum); }
 
 FUSEDVAE_FN V load_saved(const Dgrad& g, int row, int c) { return load(g.saved + row * g.ld + c); }
 
+// Rows b.. + m, columns c.. + w, of what dgrad saved, and of where results go.
+FUSEDVAE_FN void fetch_saved(const Dgrad& g, int b, int m, int c, int w) {
+    for (int r = b; r < b + m; ++r) fetch_row<0>(g.saved + r * g.ld + c, w);
+}
+FUSEDVAE_FN void fetch_results(const float* out, ptrdiff_t ld, const Words&, int b, int m, int c, int w) {
+    for (int r = b; r < b + m; ++r) fetch_row<1>(out + r * ld + c, w);
+}
+
 // Where an epilogue leaves a row of results: at its offset in the matrix (NULL: nobody wants it), not in the scratch tile.
 FUSEDVAE_FN float* place(float* matrix, ptrdiff_t offset, float*) { return matrix ? matrix + offset : nullptr; }
 FUSEDVAE_FN void store_words(const Words&, const float*, int, int, int, int, int) {}
 FUSEDVAE_FN void store_slope_words(const Words&, const float*, int, int, int, int, int) {}
 void to_words(const Words&, const float* const*, int, int, int) {}
 
-// Sums over the batch of dY and of its squares, kLanes columns from c on.
-FUSEDVAE_FN void column_sums(const Wgrad& g, int c, V* sum_of, V* squares) {
-    *sum_of = *squares = set1(0.0f);
-    for (int b = 0; b < g.depth; ++b) {
-        const V dy = load(g.dy + b * g.ld + c);
-        *sum_of = *sum_of + dy;
-        *squares = fma(dy, dy, *squares);
-    }
+// One step of the sums over the batch of dY and of its squares.
+template <bool kSquares>
+FUSEDVAE_FN void add_column(V dy, V* total, V* squares) {
+    *total = *total + dy;
+    if (kSquares) *squares = fma(dy, dy, *squares);
 }
 
 // Rows k..k + m of the updated panel (width w, `block` its packed floats) into the transposed panels, (N, K).

@@ -13,6 +13,7 @@
 // float rows as forward does, and a panel of words: a row of words holds two k.
 #pragma once
 #include "../layer/gemm.h"
+#include "fetch.h"
 #include "inline.h"
 
 namespace fusedvae {
@@ -23,8 +24,6 @@ FUSEDVAE_FN const float* read_anew(const float* p) {
     __asm__("" : "+r"(p));
     return p;
 }
-
-constexpr int kLine = 16;  // floats of a cache line
 
 // One row reads each weight once, as fast as memory gives it: lines are fetched some way ahead, because the processor's
 // own prefetching stops at the end of each page. On Zen 5 a row of bench's `deep` takes 38 us so and 41 to 48 without, of

@@ -7,6 +7,7 @@
 #include "../layer/formulas.h"
 #include "epilogue_backward.h"
 #include "epilogue_forward.h"
+#include "fetch.h"
 #include "microkernel.h"
 #include "prologue.h"
 #include "serving.h"
@@ -44,18 +45,6 @@ void multiply_deep(float* sums, const float* const* rows, const float* panel, in
     }
 }
 
-// Of matrices that a core's own caches cannot hold, what a tile's epilogue reads and writes is fetched before its product:
-// a batch of 4096 images takes 3 to 4 % less so, one of 16384 rows of `tabular` 8 %. Of smaller ones the fetching costs
-// more than it saves.
-constexpr ptrdiff_t kFarFloats = 1 << 18;
-FUSEDVAE_FN void fetch_row(const float* row, int columns, bool writes) {
-    for (int c = 0; c < columns; c += kLine)
-        if (writes)
-            __builtin_prefetch(row + c, 1);
-        else
-            __builtin_prefetch(row + c, 0);
-}
-
 // Calls fetch(b, m, c0, w), then finish(tile, p), for every register tile of rows [b0, b1) and panels [p0, p1). Rows are
 // shared evenly among the tiles of a block, so that 20 rows make 6 + 7 + 7 and not 8 + 8 + 4.
 template <class Fetch, class Finish>
@@ -88,13 +77,15 @@ FUSEDVAE_FN void for_each_tile(const float* const* rows, const float* packed, bo
 }
 
 void forward(const Forward& f, int b0, int b1, int p0, int p1) {
-    const bool far = f.dy && (b1 - b0) * f.ld > kFarFloats;
+    const bool trains = f.dy || f.dy_words.along;
+    const bool gradient = trains && f.epilogue != Epilogue::linear_act && f.epilogue != Epilogue::reparameterize_kl;
     const int outputs = f.epilogue == Epilogue::gaussian_element_nll ? 2 : 1;  // of a feature
+    const ptrdiff_t results = (ptrdiff_t)(b1 - b0) * f.N;
+    const bool far_targets = gradient && results / outputs > kFarTargets;
+    const bool far_results = gradient && results > kFarResults;
     const auto fetch = [&](int b, int m, int c0, int w) __attribute__((always_inline)) {
-        for (int r = b; far && r < b + m; ++r) {
-            fetch_row(f.target[r] + c0 / outputs, w / outputs, false);
-            fetch_row(f.dy + r * f.ld + c0, w, true);
-        }
+        for (int r = b; far_targets && r < b + m; ++r) fetch_row<0>(f.target[r] + c0 / outputs, w / outputs);
+        if (far_results) fetch_results(f.dy, f.ld, f.dy_words, b, m, c0, w);
     };
     const auto run = [&](auto epilogue) __attribute__((always_inline)) {
         for_each_tile(f.rows, f.weight, f.widens, f.panels, f.K, b0, b1, p0, p1, fetch, epilogue);
@@ -116,12 +107,11 @@ void forward(const Forward& f, int b0, int b1, int p0, int p1) {
 }
 
 void dgrad(const Dgrad& g, int b0, int b1, int p0, int p1) {
-    const bool act = g.epilogue == Epilogue::act_grad, far = act && g.dx && (b1 - b0) * g.ld > kFarFloats;
+    const bool act = g.epilogue == Epilogue::act_grad, far = act && (ptrdiff_t)(b1 - b0) * g.K > kFarResults;
     const auto fetch = [&](int b, int m, int c0, int w) __attribute__((always_inline)) {
-        for (int r = b; far && r < b + m; ++r) {
-            fetch_row(g.saved + r * g.ld + c0, w, false);
-            fetch_row(g.dx + r * g.ld + c0, w, true);
-        }
+        if (!far) return;
+        fetch_saved(g, b, m, c0, w);
+        fetch_results(g.dx, g.ld, g.dx_words, b, m, c0, w);
     };
     for_each_tile(g.rows, g.weight_t, false, g.panels, g.N, b0, b1, p0, p1, fetch, [&](const Tile& t, int) {
         if (act) return act_grad(g, t);
@@ -167,7 +157,7 @@ void wgrad(const Wgrad& g, int p, int k0, int k1) {
     alignas(64) float values[kMostGroupRows * kMaxWidth];
     const int c0 = g.panels.start[p], w = g.panels.start[p + 1] - c0, groups = w / kGroup;
     const int tallest = kTallest[groups], group_step = group_rows(tallest), block_step = block_rows(tallest);
-    const int pieces = g.from_gradient ? 1 : (g.depth + kBatchPiece - 1) / kBatchPiece;
+    const int pieces = g.splits ? 1 : (g.depth + kBatchPiece - 1) / kBatchPiece;
     for (int group = k0; group < k1; group += group_step) {
         const int end = group + group_step < k1 ? group + group_step : k1;
         for (int piece = 0; piece < pieces; ++piece) {
@@ -177,7 +167,9 @@ void wgrad(const Wgrad& g, int p, int k0, int k1) {
                 float* sums = values + (k - group) * w;
                 const bool last = piece + 1 == pieces;
                 const Slot slot = at(g.weight, (ptrdiff_t)c0 * g.K + (ptrdiff_t)k * w);
-                if (!g.from_gradient) {
+                if (g.splits) {
+                    sum_splits(sums, g, slot.stored, m * w);
+                } else {
                     const float* lines[kLinesAhead];
                     const float* const* ahead = nullptr;
                     if (last && g.epilogue != Epilogue::store) ahead = fetch_slot(slot, m * w, depth, lines);
@@ -191,7 +183,7 @@ void wgrad(const Wgrad& g, int p, int k0, int k1) {
                     }
                 }
                 if (!last) continue;
-                finish_slot(g, slot, g.from_gradient ? slot.gradient : sums, m * w);
+                finish_slot(g, slot, sums, m * w);
                 for (int r = 0; r < m; r += 8) copy_weights(g, slot.value + r * w, k + r, m - r < 8 ? m - r : 8, c0, w);
             }
         }

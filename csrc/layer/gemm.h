@@ -8,7 +8,8 @@
 //
 // These structs say what one product reads, and what its epilogue finishes and saves. They are plain C so that the
 // instruction-set files can include them. Each element of a product is one chain of multiply-adds over the whole inner
-// dimension in order: its bits depend on neither tile size, thread count nor the rows beside it.
+// dimension in order: its bits depend on neither tile size, thread count nor the rows beside it. A small network's dW is
+// the sum of such products over parts of a large batch (plan.h).
 //
 // W lives packed: columns are cut into panels (a multiple of kGroup columns each, the last one padded with zeros), and
 // the panel that starts at column c holds its K rows of `width` neighbouring floats at offset c * K:
@@ -30,8 +31,9 @@
 
 namespace fusedvae {
 
-constexpr int kGroup = 16;   // columns per group: one AVX-512 register, two AVX2 ones
-constexpr int kMaxRows = 8;  // rows of the largest register tile, in every backend
+constexpr int kGroup = 16;      // columns per group: one AVX-512 register, two AVX2 ones
+constexpr int kMaxRows = 8;     // rows of the largest register tile, in every backend
+constexpr int kMostSplits = 8;  // parts of a batch with a gradient of their own
 
 enum class Epilogue {
 #define PAIR(pass, prologue, epilogue) epilogue,
@@ -53,7 +55,7 @@ struct Panels {
 // The reparameterisation's noise: given rows, or drawn at (stream, first_row + row, j).
 struct Noise {
     const float* given;      // (B, Z), or NULL
-    ptrdiff_t given_stride;  // floats from row to row; 0: the same noise for every row
+    ptrdiff_t given_stride;  // floats from row to row
     Stream stream;
     uint32_t first_row;
 };
@@ -87,11 +89,10 @@ struct Forward {
     int stored;    // N, or N padded where the buffer is ours
 
     // reparameterize_kl: head = (mu, logvar) pairs; z = mu + exp(logvar / 2) eps; KL per row and panel
-    float* head;  // (B, ld)
-    float* z;     // (B, ld_z)
-    float* eps;   // (B, ld_z) or NULL: the noise that was drawn, for the backward pass
-    ptrdiff_t ld_z;
-    Noise noise;
+    float* head;       // (B, ld)
+    float* z;          // (B, ld_z)
+    const float* eps;  // (B, ld_eps) noise
+    ptrdiff_t ld_z, ld_eps;
 
     // likelihoods: negative log-likelihood per row and panel; its gradient by what the layer puts out, times scale
     const float* const* target;  // (B) pointers to D floats
@@ -123,7 +124,8 @@ struct Dgrad {
 
     // reparameterize_grad: dz = (.), dmu = dz + w mu, dlogvar = dz eps sigma / 2 + w (exp(logvar) - 1) / 2
     const float* head;  // (B, ld) pairs
-    Noise noise;
+    const float* eps;   // (B, ld_eps)
+    ptrdiff_t ld_eps;
     float kl_weight;          // beta / rows of the batch
     const float* dim_weight;  // (K) or NULL: free bits' 0 or 1 per latent dimension
 
@@ -148,9 +150,10 @@ struct Update {
 // One parameter array in the trainer's order: the values, and where the epilogue keeps its state.
 struct Slot {
     float* value;
-    float* m;         // momentum or first moment; NULL where the optimiser has none
-    float* v;         // second moment
-    float* gradient;  // store writes it; apply reads it
+    float* m;                       // momentum or first moment; NULL where the optimiser has none
+    float* v;                       // second moment
+    float* gradient;                // store writes it
+    const float* stored = nullptr;  // the first of the splits' gradients
 };
 
 struct Wgrad {
@@ -175,7 +178,12 @@ struct Wgrad {
     Slot log_variance;  // (N padded); value NULL where there is none
     float scale;
     float min_variance;
-    int from_gradient;  // nonzero: no product; finish the stored gradients (global-norm clipping)
+
+    // Nonzero: no product; what is finished is the sum of so many stored gradients, a power of two up to kMostSplits, which
+    // lie `split_floats` apart: those of the parts of a batch, or the one that clipping measures and scales. Neighbours are
+    // added in pairs, the pairs' sums again, and so on.
+    int splits;
+    ptrdiff_t split_floats;
 };
 
 // What rows from outside hold.

@@ -74,13 +74,17 @@ class Step {
     void bind(const Batch& batch, const float* parameters, const Destination* destination);
     void bind_anew(const Batch& batch, const float* parameters, const Destination* destination);
     void bind_copies(Wgrad& wgrad, int layer, const Destination& destination) const;
+    void bind_splits(int B);
+    void count_split_sums();
 
     void read_rows(const Team& team, const Batch& batch);
+    void draw_noise(const Team& team, const Noise& noise);
     void to_words(Range rows);
     void forward(const Team& team);
     void sum_rows(const Team& team);
     void weigh_dimensions(const Team& team, const Batch& batch);
     void backward(const Team& team);
+    void multiply_own_splits(const Team& team, size_t layer);
     void update(const Team& team, const Destination& destination);
     void apply_clipped(const Team& team, const Destination& destination);
     fvae_losses losses(const Batch& batch) const;
@@ -101,7 +105,7 @@ class Step {
     WordMatrix x_words_, z_words_;             // (B, D), (B, Z): bfloat16
     std::vector<const float*> x_;              // (B) pointers to float rows
     std::vector<Results> results_;             // [layer]
-    Matrix z_, eps_;                           // (B, Z); the noise of the backward pass
+    Matrix z_, eps_;                           // (B, Z): codes and noise
     std::vector<float> nll_parts_, kl_parts_;  // (B, panels)
     std::vector<double> nll_, kl_;             // (B)
     std::vector<float> dim_weight_;            // (Z padded) free bits
@@ -112,12 +116,18 @@ class Step {
     std::vector<Forward> forward_;
     std::vector<Dgrad> dgrad_;  // [layer], unused for the first
     std::vector<Wgrad> wgrad_;
+    int splits_ = 1;
+    Buffer split_gradients_;                // (splits, floats)
+    std::vector<Wgrad> split_wgrad_;        // [split][layer]
     std::array<Plan, Tuner::kWays> plans_;  // [way]
     const Plan* plan_ = plans_.data();      // of the last batch
 
     // By measure, for full batches; what it was made for.
     std::optional<Tuner> tuner_;
     int tuned_threads_ = 0, tuned_B_ = 0;
+
+    // Of the last step.
+    fvae_losses losses_{};
     bool finite_ = false;
 };
 

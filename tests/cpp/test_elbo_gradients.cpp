@@ -197,6 +197,7 @@ const std::vector<Case> kSmall = {
     {{16}, {16}, 20, 6, 9, 3, 1.5, 0.05},
     {{}, {}, 9, 3, 5, 2, 1.0, 0.0},
     {{1}, {1}, 1, 1, 1, 1, 1.0, 0.0},
+    {{9}, {7}, 12, 3, 521, 1, 1.0, 0.0},  // dW is the sum of four parts' products
 };
 
 }  // namespace

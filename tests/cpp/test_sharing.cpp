@@ -19,15 +19,18 @@ struct Case {
 }  // namespace
 
 TEST(columns_and_rows_give_the_same_bits) {
-    // Layers of one panel, which leave a thread without columns; of several; a latent wider than a panel; odd widths.
-    for (const Case& c : {Case{"30-64-32-8", "gaussian", 40}, Case{"200-150-70", "bernoulli", 33},
-                          Case{"49-100-97-3", "gaussian", 200}, Case{"40-50-4", "gaussian", 3}})
+    // Layers of one panel, which leave a thread without columns; of several; a latent wider than a panel; odd widths;
+    // no hidden layer, so that the head is the first to read what threads have made; batches of two and of eight parts.
+    for (const Case& c :
+         {Case{"30-64-32-8", "gaussian", 40}, Case{"200-150-70", "bernoulli", 33}, Case{"49-100-97-3", "gaussian", 200},
+          Case{"40-50-4", "gaussian", 3}, Case{"40-70", "gaussian", 200}, Case{"49-60-33-5", "gaussian", 259},
+          Case{"9-20-2", "bernoulli", 1031}})
         for (const Backend* backend : bench::backends_here()) {
             const Config config = bench::parse_network(c.layers, c.likelihood);
             const std::vector<float> data = bench::make_data(2 * c.B, config.width());
             std::vector<float> expected;
             std::vector<double> losses;
-            for (int threads : {1, 2, 3, 5, 16})
+            for (int threads : {1, 2, 3, 4, 5, 8, 16})
                 for (Sharing sharing : {Sharing::by_rows, Sharing::by_columns, Sharing::by_measure}) {
                     bench::Training training(config, *backend, sharing, c.B, data);
                     std::vector<double> got;
@@ -45,11 +48,26 @@ TEST(columns_and_rows_give_the_same_bits) {
 }
 
 TEST(a_plan_covers_every_element_once) {
-    const Network network(bench::parse_network("200-150-70-3", "bernoulli"), *bench::backends_here().back());
-    for (int B : {1, 7, 20, 128})
-        for (int threads : {1, 2, 3, 5, 16, 64})
+    const auto network_of = [](const char* layers) {
+        return Network(bench::parse_network(layers, "bernoulli"), *bench::backends_here().back());
+    };
+    const Network large = network_of("200-150-70-3"), small = network_of("30-64-3");
+    CHECK_EQUAL(splits_of(small, 1031), 8);
+    CHECK_EQUAL(splits_of(small, 255), 1);
+    CHECK_EQUAL(splits_of(large, 1031), 1);  // sums would be more than what they are the sums of
+    for (int B : {1, 7, 20, 128, 1031})
+        for (int threads : {1, 2, 3, 4, 5, 8, 16, 64})
             for (Way way : {kRows, kColumns}) {
+                const Network& network = B > 128 ? small : large;
                 const Plan plan = make_plan(network, way, threads, B);
+                const bool divides = threads == 2 || threads == 4 || threads == 8;  // the eight parts of 1031 rows
+                CHECK_EQUAL(plan.own_splits, B > 128 && way == kRows && divides ? 8 / threads : 0);
+                int64_t covered = 0;
+                for (const Range& mine : plan.rows) {
+                    CHECK_EQUAL(mine.first, covered);
+                    covered = mine.last;
+                }
+                CHECK_EQUAL(covered, B);
                 for (size_t l = 0; l < network.layers.size(); ++l) {
                     const Layer& layer = network.layers[l];
                     const auto counts = [](int rows, Panels panels) {

@@ -43,6 +43,11 @@ fvae_array rows(const std::vector<float>& x, const Shape& s) {
     return a;
 }
 
+std::vector<fvae_precision> precisions() {
+    if (fvae_has_bfloat16()) return {FVAE_PRECISION_FLOAT32, FVAE_PRECISION_BFLOAT16};
+    return {FVAE_PRECISION_FLOAT32};
+}
+
 ModelHandle make_model(const Shape& s, fvae_likelihood likelihood = FVAE_BERNOULLI, fvae_variance v = FVAE_FIXED) {
     fvae_config config = fvae_config_default();
     config.input_shape = &s.D;
@@ -80,26 +85,56 @@ TEST(both_ways_of_sharing_give_the_same_bits) {
     // Two threads share four panels of 48 columns by columns, three and eight share rows, as tall batches always do;
     // 100 rows leave a short last batch.
     for (const Shape& s : {Shape{192, 192, 6, 100, 32}, Shape{20, 16, 3, 1300, 600}})
-        for (double clip : {0.0, 0.5})
-            for (double free_bits : {0.0, 0.1}) {
-                const std::vector<float> x = data(s);
-                const fvae_array a = rows(x, s);
-                std::vector<float> expected;
-                for (int threads : {1, 2, 3, 8}) {
-                    ModelHandle model = make_model(s, FVAE_GAUSSIAN, FVAE_FEATURE);
-                    fvae_trainer_options options = fvae_trainer_options_default();
-                    options.batch_size = s.batch;
-                    options.threads = threads;
-                    options.clip_norm = clip;
-                    options.free_bits = free_bits;
-                    TrainerHandle trainer = make_trainer(model.get(), options);
-                    ok(fvae_trainer_fit(trainer.get(), &a, 2, &a, nullptr, 0, nullptr));
-                    const std::vector<float> got = parameters(model.get());
-                    if (threads == 1) expected = got;
-                    CHECK(got == expected);
-                    for (float v : got) CHECK(std::isfinite(v));
+        for (fvae_precision precision : precisions())
+            for (double clip : {0.0, 0.5})
+                for (double free_bits : {0.0, 0.1}) {
+                    const std::vector<float> x = data(s);
+                    const fvae_array a = rows(x, s);
+                    std::vector<float> expected;
+                    for (int threads : {1, 2, 3, 8}) {
+                        ModelHandle model = make_model(s, FVAE_GAUSSIAN, FVAE_FEATURE);
+                        fvae_trainer_options options = fvae_trainer_options_default();
+                        options.batch_size = s.batch;
+                        options.threads = threads;
+                        options.precision = precision;
+                        options.clip_norm = clip;
+                        options.free_bits = free_bits;
+                        TrainerHandle trainer = make_trainer(model.get(), options);
+                        ok(fvae_trainer_fit(trainer.get(), &a, 2, &a, nullptr, 0, nullptr));
+                        const std::vector<float> got = parameters(model.get());
+                        if (threads == 1) expected = got;
+                        CHECK(got == expected);
+                        for (float v : got) CHECK(std::isfinite(v));
+                    }
                 }
+}
+
+TEST(batches_of_all_sizes_with_evaluations_between) {
+    // One, two, eight and again two parts, in room that an evaluation of the largest may have reserved before.
+    const Shape largest{20, 16, 3, 1300, 0};
+    const std::vector<float> x = data(largest);
+    const fvae_array all = rows(x, largest);
+    for (fvae_precision precision : precisions()) {
+        std::vector<float> expected;
+        for (int threads : {1, 2, 4}) {
+            ModelHandle model = make_model(largest, FVAE_GAUSSIAN, FVAE_FEATURE);
+            fvae_trainer_options options = fvae_trainer_options_default();
+            options.threads = threads;
+            options.precision = precision;
+            TrainerHandle trainer = make_trainer(model.get(), options);
+            for (int64_t count : {100, 300, 1300, 257}) {
+                fvae_array batch = all;
+                batch.rows = count;
+                fvae_losses losses{};
+                ok(fvae_trainer_step(trainer.get(), &batch, nullptr, &losses));
+                CHECK(std::isfinite(losses.loss));
+                ok(fvae_trainer_evaluate(trainer.get(), &all, 1, &losses));
             }
+            const std::vector<float> got = parameters(model.get());
+            if (threads == 1) expected = got;
+            CHECK(got == expected);
+        }
+    }
 }
 
 TEST(scores_of_one_model_from_many_threads) {
