@@ -44,7 +44,7 @@ def make(kinds: dict, options: argparse.Namespace, *arguments) -> dict:
 
 def verify(values: dict[tuple[str, str], float], allowed: float) -> dict[str, float]:
     named = {" ".join(arm): value for arm, value in values.items()}
-    if not all(abs(a - b) <= allowed for a, b in itertools.combinations(named.values(), 2)):
+    if not all(abs(a - b) <= allowed for a, b in itertools.product(named.values(), repeat=2)):
         raise SystemExit(f"the arms find {named}: more than {allowed} nats apart")
     return named
 

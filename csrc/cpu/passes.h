@@ -9,6 +9,7 @@
 #include "epilogue_forward.h"
 #include "fetch.h"
 #include "microkernel.h"
+#include "noise.h"
 #include "prologue.h"
 #include "serving.h"
 

@@ -121,8 +121,9 @@ Plan make_plan(const Network& network, Way way, int threads, int B) {
     plan.B = B;
     plan.by_columns = plan.threads > 1 && way == kColumns;
     for (int t = 0; t < plan.threads; ++t) plan.rows.push_back(share(B, kMaxRows, t, plan.threads));
-    const int splits = splits_of(network, B);
-    if (!plan.by_columns && plan.threads > 1 && splits % plan.threads == 0) plan.own_splits = splits / plan.threads;
+    plan.splits = splits_of(network, B);
+    if (!plan.by_columns && plan.threads > 1 && plan.splits % plan.threads == 0)
+        plan.own_splits = plan.splits / plan.threads;
     plan.forward.resize(network.layers.size());
     plan.dgrad.resize(network.layers.size());
     plan.tiles.resize(z(plan.threads));

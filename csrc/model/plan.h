@@ -41,7 +41,8 @@ struct Plan {       // for one number of threads and rows
     std::vector<Range> rows;                // [thread], of what is done row by row
     Blocks forward, dgrad;                  // dgrad: panels of the transposed copy
     std::vector<std::vector<Tiles>> tiles;  // [thread], wgrad
-    int own_splits = 0;                     // that each thread computes of its own rows; 0: tile by tile
+    int splits = 1;                         // that dW is the sum of
+    int own_splits = 0;                     // of them that each thread computes of its own rows; 0: tile by tile
 };
 Plan make_plan(const Network& network, Way way, int threads, int B);
 Way way_by_shape(const Network& network, int B);

@@ -16,6 +16,14 @@ constexpr int64_t kNormChunk = 16384;  // floats per partial sum of the gradient
 
 size_t z(int64_t i) { return static_cast<size_t>(i); }
 
+// dW from gradients that are stored already, the sums of `count` of them, `floats` apart.
+Wgrad sum_of_stored(Wgrad w, int count, ptrdiff_t floats) {
+    w.splits = count;
+    w.split_floats = floats;
+    for (Slot* each : {&w.weight, &w.bias, &w.log_variance}) each->stored = each->gradient;
+    return w;
+}
+
 }  // namespace
 
 Step::Step(const Config& config, const Network& network, const Backend& backend, Sharing sharing)
@@ -105,27 +113,23 @@ void Step::backward(const Team& team) {
 
 // dW's products over a thread's own parts of the batch, and their sum in the place of the first.
 void Step::multiply_own_splits(const Team& team, size_t l) {
-    const int count = plan_->own_splits;
+    const int count = plan_->own_splits, first = team.thread * count;
     if (count == 0) return;
-    const Wgrad* const own = &split_wgrad_[z(team.thread * count) * wgrad_.size() + l];
-    for (int s = 0; s < count; ++s) {
-        const Wgrad& part = own[z(s) * wgrad_.size()];
+    for (int s = first; s < first + count; ++s) {
+        const Wgrad& part = split_wgrad(s, l);
         for (int p = 0; p < part.panels.count; ++p) backend_.wgrad(part, p, 0, part.K);
     }
     if (count == 1) return;
-    Wgrad sum = *own;
-    sum.splits = count;
-    sum.split_floats = static_cast<ptrdiff_t>(network_.floats);
-    for (Slot* each : {&sum.weight, &sum.bias, &sum.log_variance}) each->stored = each->gradient;
+    const Wgrad sum = sum_of_stored(split_wgrad(first, l), count, static_cast<ptrdiff_t>(network_.floats));
     for (int p = 0; p < sum.panels.count; ++p) backend_.wgrad(sum, p, 0, sum.K);
 }
 
 // How many sums dW's jobs find: one of each thread's own parts, or one of each part.
 void Step::count_split_sums() {
-    if (splits_ == 1) return;
+    if (plan_->splits == 1) return;
     for (Wgrad& w : wgrad_) {
-        w.splits = plan_->own_splits ? plan_->threads : splits_;
-        w.split_floats = static_cast<ptrdiff_t>(network_.floats) * (splits_ / w.splits);
+        w.splits = plan_->own_splits ? plan_->threads : plan_->splits;
+        w.split_floats = static_cast<ptrdiff_t>(network_.floats) * (plan_->splits / w.splits);
     }
 }
 
@@ -145,10 +149,9 @@ fvae_losses Step::losses(const Batch& batch) const {
 }
 
 void Step::update(const Team& team, const Destination& d) {
-    const int splits = splits_ > 1 && !plan_->own_splits ? splits_ : 0;
+    const int splits = plan_->splits > 1 && !plan_->own_splits ? plan_->splits : 0;
     for (const Plan::Tiles& t : plan_->tiles[z(team.thread)]) {
-        for (int s = 0; s < splits; ++s)
-            backend_.wgrad(split_wgrad_[z(s) * wgrad_.size() + z(t.layer)], t.panel, t.k0, t.k1);
+        for (int s = 0; s < splits; ++s) backend_.wgrad(split_wgrad(s, z(t.layer)), t.panel, t.k0, t.k1);
         backend_.wgrad(wgrad_[z(t.layer)], t.panel, t.k0, t.k1);
     }
     if (d.clip_norm > 0.0) apply_clipped(team, d);
@@ -168,10 +171,8 @@ void Step::apply_clipped(const Team& team, const Destination& d) {
     if (team.thread == 0) finite_ = std::isfinite(norm);
     if (!std::isfinite(norm)) return;
     for (const Plan::Tiles& t : plan_->tiles[z(team.thread)]) {
-        Wgrad w = wgrad_[z(t.layer)];
+        Wgrad w = sum_of_stored(wgrad_[z(t.layer)], 1, 0);
         w.epilogue = d.epilogue;
-        w.splits = 1;
-        for (Slot* each : {&w.weight, &w.bias, &w.log_variance}) each->stored = each->gradient;
         bind_copies(w, t.layer, d);
         // torch.nn.utils.clip_grad_norm_: max_norm / (norm + 1e-6), never above 1
         w.update.gradient_scale = static_cast<float>(std::min(1.0, d.clip_norm / (norm + 1e-6)));

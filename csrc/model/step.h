@@ -74,8 +74,11 @@ class Step {
     void bind(const Batch& batch, const float* parameters, const Destination* destination);
     void bind_anew(const Batch& batch, const float* parameters, const Destination* destination);
     void bind_copies(Wgrad& wgrad, int layer, const Destination& destination) const;
-    void bind_splits(int B);
+    void bind_splits(int B, const float* parameters);
     void count_split_sums();
+    Wgrad& split_wgrad(int64_t split, size_t layer) {
+        return split_wgrad_[static_cast<size_t>(split) * wgrad_.size() + layer];
+    }
 
     void read_rows(const Team& team, const Batch& batch);
     void draw_noise(const Team& team, const Noise& noise);
@@ -116,7 +119,6 @@ class Step {
     std::vector<Forward> forward_;
     std::vector<Dgrad> dgrad_;  // [layer], unused for the first
     std::vector<Wgrad> wgrad_;
-    int splits_ = 1;
     Buffer split_gradients_;                // (splits, floats)
     std::vector<Wgrad> split_wgrad_;        // [split][layer]
     std::array<Plan, Tuner::kWays> plans_;  // [way]

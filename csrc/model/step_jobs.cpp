@@ -194,24 +194,23 @@ void Step::bind_anew(const Batch& batch, const float* parameters, const Destinat
         w.min_variance = static_cast<float>(config_.min_variance);
         wgrad_[z(l)] = w;
     }
-    if (destination) bind_splits(batch.B);
+    if (destination) bind_splits(batch.B, destination->parameters);
 }
 
 // Jobs that store dW's product over each part of the batch; the whole ones then finish their sum.
-void Step::bind_splits(int B) {
-    splits_ = splits_of(network_, B);
-    if (splits_ == 1) return;
-    const size_t count = z(splits_), layers = wgrad_.size();
-    if (split_gradients_.size() < count * network_.floats) split_gradients_ = Buffer(count * network_.floats);
-    split_wgrad_.resize(count * layers);
-    for (size_t l = 0; l < layers; ++l) {
+void Step::bind_splits(int B, const float* parameters) {
+    const int splits = splits_of(network_, B);
+    if (splits == 1) return;
+    const size_t floats = network_.floats;
+    if (split_gradients_.size() < z(splits) * floats) split_gradients_ = Buffer(z(splits) * floats);
+    split_wgrad_.resize(z(splits) * wgrad_.size());
+    for (size_t l = 0; l < wgrad_.size(); ++l) {
         Wgrad& whole = wgrad_[l];
-        float* const values = whole.weight.value - network_.layers[l].weight;  // the flat parameters
         for (Slot* each : {&whole.weight, &whole.bias, &whole.log_variance})
-            if (each->value) each->stored = split_gradients_.data() + (each->value - values);
-        for (size_t s = 0; s < count; ++s) {
-            const Range rows = split_rows(static_cast<int>(s), splits_, B);
-            Wgrad& part = split_wgrad_[s * layers + l];
+            if (each->value) each->stored = split_gradients_.data() + (each->value - parameters);
+        for (int s = 0; s < splits; ++s) {
+            const Range rows = split_rows(s, splits, B);
+            Wgrad& part = split_wgrad(s, l);
             part = whole;
             part.epilogue = Epilogue::store;
             part.weight_t = part.words = nullptr;
@@ -221,8 +220,7 @@ void Step::bind_splits(int B) {
             part.rows += first;
             part.dy += first * part.ld;
             for (Slot* each : {&part.weight, &part.bias, &part.log_variance})
-                if (each->value)
-                    each->gradient = split_gradients_.data() + s * network_.floats + (each->value - values);
+                if (each->value) each->gradient = split_gradients_.data() + z(s) * floats + (each->value - parameters);
         }
     }
 }
