@@ -28,6 +28,7 @@ run_steps() {
         esac
         lines+=("$(printf '%-8s %-14s %5d s  %s' "$status" "$step" $((SECONDS - begin)) "$(closing_line "$log")")")
         closings+=("$(closing_line "$log" pytest)")
+        [[ $keeps_all == yes ]] || free_room
     done
 
     printf '\n==> summary\n'
@@ -40,6 +41,13 @@ run_steps() {
     fi
     printf '%s\n' "${closings[@]}" | grep . || true
     return $failed
+}
+
+# Removes what later steps do not use: all steps' builds and environments together would take 6 GB.
+free_room() {
+    git -C "$clone" clean --quiet --force -dx
+    find "$work" -mindepth 1 -maxdepth 1 ! -name clone ! -name venv-build ! -name native ! -name '*.log' \
+        ! -name apt-updated -exec rm -rf {} +
 }
 
 # The last thing that a step's runner said: pytest's or ctest's closing line, or why it was skipped.
@@ -69,6 +77,7 @@ debian() {
     [[ -e $work/apt-updated ]] || { apt-get update -qq && touch "$work/apt-updated"; } || true
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$work/apt.log" 2>&1 ||
         tail -n 3 "$work/apt.log"
+    apt-get clean
 }
 
 # A clean checkout of HEAD.
