@@ -54,5 +54,7 @@ const char* available_backends();
 // The one whose products read bfloat16 words, with the panels of backend(); NULL where there is none, or where it is not
 // known to be faster.
 const Backend* bfloat16_backend();
+// Whether this processor is known to gain by fetching lines that its own prefetching finds too.
+bool gains_from_fetching();
 
 }  // namespace fusedvae

@@ -25,17 +25,17 @@ FUSEDVAE_FN const float* read_anew(const float* p) {
     return p;
 }
 
-// One row reads each weight once, as fast as memory gives it: lines are fetched some way ahead, because the processor's
-// own prefetching stops at the end of each page. On Zen 5 a row of bench's `deep` takes 38 us so and 41 to 48 without, of
-// `mnist` 23 and 27; 2 or 3 KB ahead do no better. Plain C++ waits for its arithmetic.
+// One row reads each weight once, as fast as memory gives it. Some processors' own prefetching stops at the end of each
+// page; there lines are fetched some way ahead (2 or 3 KB do no better).
 template <int kWidth>
 FUSEDVAE_FN void fetch_ahead(const float* b) {
     constexpr int kAhead = 256;  // floats
-    for (int j = 0; kLanes > 1 && j < kWidth; j += kLine) __builtin_prefetch(b + kAhead + j);
+    for (int j = 0; j < kWidth; j += kLine) __builtin_prefetch(b + kAhead + j);
 }
 
-// A's rows run along k, or across it; widening: along, B's words widened; resuming: along, and a part of k at a time.
-enum class Walk { along, across, widening, resuming };
+// A's rows run along k, or across it; widening: along, B's words widened; resuming: along, and a part of k at a time;
+// fetching: along, one row, and B's lines are fetched ahead.
+enum class Walk { along, across, widening, resuming, fetching };
 
 template <Walk kWalk, int MR, int NV>
 void product(float* tile, const float* const* rows, int first, const float* b, ptrdiff_t ldb, int depth, bool resume,
@@ -91,7 +91,7 @@ void product(float* tile, const float* const* rows, int first, const float* b, p
                 __builtin_prefetch(row[0] + kLine);
                 if (ahead) __builtin_prefetch(ahead[k], 1);
             }
-            if constexpr (kWalk == Walk::along && MR == 1) fetch_ahead<NV * kLanes>(b);
+            if constexpr (kWalk == Walk::fetching) fetch_ahead<NV * kLanes>(b);
             if constexpr (NV <= MR) {
                 V right[NV];
                 for (int j = 0; j < NV; ++j) right[j] = load(b + j * kLanes);
@@ -131,9 +131,10 @@ template <Walk kWalk, int kGroups>
 struct Heights {
     static constexpr int NV = kGroups * kGroup / kLanes, tallest = kTallest[kGroups];
     static constexpr int lowest = kWalk == Walk::resuming ? lowest_resuming(tallest) : 1;
+    static constexpr int highest = kWalk == Walk::fetching ? 1 : tallest;
     template <int MR>
     static constexpr Product height() {
-        if constexpr (MR >= lowest && MR <= tallest)
+        if constexpr (MR >= lowest && MR <= highest)
             return product<kWalk, MR, NV>;
         else
             return nullptr;

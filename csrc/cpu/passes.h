@@ -124,8 +124,9 @@ constexpr int kLinesAhead = 256;
 
 // What an optimiser is about to read and write, n values of each kind, is fetched while the product before it runs: where
 // that has steps enough, a line at each step, since many misses at once hold up its own loads (`genes` takes 8 % longer
-// so). Returns the lines for the `depth` steps, a part of `lines`, or NULL where all were fetched at once.
-FUSEDVAE_FN const float* const* fetch_slot(const Slot& s, int n, int depth, const float** lines) {
+// so). Returns the lines for the `depth` steps, a part of `lines`, or NULL where there are too few steps: then all are
+// fetched at once, or none, which makes `iwae` 3 % faster on Zen 4.
+FUSEDVAE_FN const float* const* fetch_slot(const Slot& s, int n, int depth, bool fetches, const float** lines) {
     const auto for_each_line = [&](auto take) __attribute__((always_inline)) {
         for (int i = 0; i < n; i += kLine) {
             take(s.value + i);
@@ -135,7 +136,8 @@ FUSEDVAE_FN const float* const* fetch_slot(const Slot& s, int n, int depth, cons
     };
     const int count = (1 + !!s.m + !!s.v) * (n / kLine);
     if (count > kLinesAhead || count > 2 * depth) {
-        for_each_line([](const float* line) __attribute__((always_inline)) { __builtin_prefetch(line, 1); });
+        if (fetches)
+            for_each_line([](const float* line) __attribute__((always_inline)) { __builtin_prefetch(line, 1); });
         return nullptr;
     }
     int put = 0, now = 0;
@@ -173,7 +175,7 @@ void wgrad(const Wgrad& g, int p, int k0, int k1) {
                 } else {
                     const float* lines[kLinesAhead];
                     const float* const* ahead = nullptr;
-                    if (last && g.epilogue != Epilogue::store) ahead = fetch_slot(slot, m * w, depth, lines);
+                    if (last && g.epilogue != Epilogue::store) ahead = fetch_slot(slot, m * w, depth, g.fetches, lines);
                     const int tiles = (m + tallest - 1) / tallest;
                     for (int t = 0, r = 0; t < tiles; ++t) {
                         const int height = (m - r) / (tiles - t);

@@ -19,7 +19,7 @@ Product forward_product(bool widens, int groups, int height) {
 
 // One row through two neighbouring panels of words, NV registers wide: sums (2, NV * kLanes) = x (depth) . b, where the
 // second panel begins `panel` words after the first.
-template <int NV>
+template <int NV, bool kFetches>
 void widen_two(float* sums, const float* x, const float* b, ptrdiff_t panel, int depth) {
     V sum_of[2][NV];
     for (int p = 0; p < 2; ++p)
@@ -33,7 +33,7 @@ void widen_two(float* sums, const float* x, const float* b, ptrdiff_t panel, int
     const auto low = [](V words) __attribute__((always_inline)) { return low_half(words); };
     const auto high = [](V words) __attribute__((always_inline)) { return high_half(words); };
     for (int k = 0; k + 1 < depth; k += 2, b += NV * kLanes) {
-        for (int p = 0; p < 2; ++p) fetch_ahead<NV * kLanes>(b + p * panel);
+        for (int p = 0; kFetches && p < 2; ++p) fetch_ahead<NV * kLanes>(b + p * panel);
         step(k, low);
         b = read_anew(b);
         step(k + 1, high);
@@ -49,13 +49,23 @@ void widen_two(float* sums, const float* x, const float* b, ptrdiff_t panel, int
 }
 
 using WidenTwo = void (*)(float*, const float*, const float*, ptrdiff_t, int);
+template <bool kFetches>
 WidenTwo widen_two_for(int groups) {
     constexpr int kRegisters = kGroup / kLanes;
     if constexpr (kWidest >= 3)
-        if (groups == 3) return widen_two<3 * kRegisters>;
+        if (groups == 3) return widen_two<3 * kRegisters, kFetches>;
     if constexpr (kWidest >= 2)
-        if (groups == 2) return widen_two<2 * kRegisters>;
-    return widen_two<kRegisters>;
+        if (groups == 2) return widen_two<2 * kRegisters, kFetches>;
+    return widen_two<kRegisters, kFetches>;
+}
+
+// Of one row. Plain C++ waits for its arithmetic, so there is nothing to fetch.
+Product row_product(bool widens, bool fetches, int groups) {
+    if (kLanes > 1 && fetches && !widens) return product_for<Walk::fetching>(groups, 1);
+    return forward_product(widens, groups, 1);
+}
+WidenTwo row_widen_two(bool fetches, int groups) {
+    return fetches ? widen_two_for<true>(groups) : widen_two_for<false>(groups);
 }
 
 // One row: all sums of the layer first, then its activation once. One panel after the other is enough for floats: what
@@ -68,10 +78,10 @@ void forward_row(const Forward& f, const float* x, float* sums, float* y) {
         const int c0 = f.panels.start[p], w = f.panels.start[p + 1] - c0;
         const float* const panel = f.weight + c0 * depth;
         if (kLanes > 1 && f.widens && p + 1 < f.panels.count && f.panels.start[p + 2] - c0 == 2 * w) {
-            widen_two_for(w / kGroup)(sums + c0, x, panel, w * depth, f.K);
+            row_widen_two(f.fetches, w / kGroup)(sums + c0, x, panel, w * depth, f.K);
             ++p;
         } else {
-            forward_product(f.widens, w / kGroup, 1)(sums + c0, &x, 0, panel, w, f.K, false, nullptr);
+            row_product(f.widens, f.fetches, w / kGroup)(sums + c0, &x, 0, panel, w, f.K, false, nullptr);
         }
     }
     const int padded = f.panels.start[f.panels.count];

@@ -75,6 +75,7 @@ struct Forward {
     const float* const* rows;  // (B) pointers to K floats, or words
     const float* weight;       // packed (K, N)
     int widens;                // nonzero: weight is packed words ((K + 1) / 2, N), the rows are floats
+    int fetches;               // nonzero: one row's weights are fetched ahead (gains_from_fetching)
     const float* bias;         // (N padded)
     Panels panels;
     int K;  // floats, or words
@@ -178,6 +179,9 @@ struct Wgrad {
     Slot log_variance;  // (N padded); value NULL where there is none
     float scale;
     float min_variance;
+
+    // Nonzero: where the product has too few steps to fetch the optimiser's lines one by one, all are fetched before it.
+    int fetches;
 
     // Nonzero: no product; what is finished is the sum of so many stored gradients, a power of two up to kMostSplits, which
     // lie `split_floats` apart: those of the parts of a batch, or the one that clipping measures and scales. Neighbours are

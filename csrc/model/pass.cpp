@@ -13,6 +13,7 @@ Forward layer_job(const Network& network, const Layer& layer, const float* flat)
     Forward f{};
     f.weight = flat + layer.weight;
     f.widens = network.bfloat16_weights;
+    f.fetches = gains_from_fetching();
     f.bias = flat + layer.bias;
     f.panels = layer.panels();
     f.K = layer.K;

@@ -190,6 +190,7 @@ void Step::bind_anew(const Batch& batch, const float* parameters, const Destinat
         bind_copies(w, l, d);
         w.bias = slot(layer.bias);
         if (l == last && network_.has_log_variance) w.log_variance = slot(network_.log_variance);
+        w.fetches = gains_from_fetching();
         w.scale = scale;
         w.min_variance = static_cast<float>(config_.min_variance);
         wgrad_[z(l)] = w;

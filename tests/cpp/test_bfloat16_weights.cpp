@@ -70,7 +70,8 @@ std::vector<float> outputs(Forward f, const Backend& backend, const Input& x, in
     return y;
 }
 
-std::vector<float> outputs_by_row(const Forward& f, const Backend& backend, const Input& x, int64_t B) {
+std::vector<float> outputs_by_row(Forward f, bool fetches, const Backend& backend, const Input& x, int64_t B) {
+    f.fetches = fetches;
     std::vector<float> y(z(B * f.stored), -1.0f), sums(z(f.panels.start[f.panels.count]));
     for (int64_t b = 0; b < B; ++b) backend.forward_row(f, x.rows[z(b)], sums.data(), y.data() + b * f.stored);
     return y;
@@ -122,8 +123,10 @@ TEST(products_have_the_bits_of_float32_over_rounded_weights) {
                 const Input x(shape.B, held.layers[l].K, random);
                 const std::vector<float> expected = outputs(rounded.layers[l], b, x, shape.B);
                 if (!same(outputs(held.layers[l], b, x, shape.B), expected)) fail(where, "layer differs in tiles");
-                if (!same(outputs_by_row(held.layers[l], b, x, shape.B), expected))
-                    fail(where, "layer differs by rows");
+                for (const Inference* each : {&held, &rounded})
+                    for (bool fetches : {false, true})
+                        if (!same(outputs_by_row(each->layers[l], fetches, b, x, shape.B), expected))
+                            fail(where, "layer differs by rows");
             }
             const Input x(shape.B, held.scoring.K, random), target(shape.B, shape.K, random);
             if (!same(nll(held.scoring, b, x, target, shape.B), nll(rounded.scoring, b, x, target, shape.B)))
