@@ -44,10 +44,9 @@ namespace {
 [[maybe_unused]] bool gains_from_bfloat16() {
     return has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
 }
-// AMD's Zen 5 and later. On Zen 4 a line that is fetched twice takes as long as two: one row of bench's `deep` and `mnist`
-// takes 48 and 29 us there, 64 and 39 with fetching; on Zen 5 41 to 48 and 27, with fetching 38 and 23. Others have not been
-// measured.
-[[maybe_unused]] bool is_zen5() {
+// On Zen 4 a line that is fetched twice takes as long as two: one row of bench's `deep` and `mnist` takes 48 and 29 us
+// there, 64 and 39 with fetching; on Zen 5 41 to 48 and 27, with fetching 38 and 23. Others have not been measured.
+bool is_zen5_or_later() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     if (!__builtin_cpu_is("amd") || !__get_cpuid(1, &a, &b, &c, &d)) return false;
     const unsigned family = (a >> 8 & 15) + (a >> 20 & 255);
@@ -125,7 +124,7 @@ const Backend* bfloat16_backend() {
 
 bool gains_from_fetching() {
 #if defined(__x86_64__)
-    static const bool gains = is_zen5();
+    static const bool gains = is_zen5_or_later();
     return gains;
 #else
     return false;

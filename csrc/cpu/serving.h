@@ -64,9 +64,6 @@ Product row_product(bool widens, bool fetches, int groups) {
     if (kLanes > 1 && fetches && !widens) return product_for<Walk::fetching>(groups, 1);
     return forward_product(widens, groups, 1);
 }
-WidenTwo row_widen_two(bool fetches, int groups) {
-    return fetches ? widen_two_for<true>(groups) : widen_two_for<false>(groups);
-}
 
 // One row: all sums of the layer first, then its activation once. One panel after the other is enough for floats: what
 // does not wait for memory overlaps anyway (two to four panels at once gained nothing, neither in L1 nor from L3; measured
@@ -78,7 +75,8 @@ void forward_row(const Forward& f, const float* x, float* sums, float* y) {
         const int c0 = f.panels.start[p], w = f.panels.start[p + 1] - c0;
         const float* const panel = f.weight + c0 * depth;
         if (kLanes > 1 && f.widens && p + 1 < f.panels.count && f.panels.start[p + 2] - c0 == 2 * w) {
-            row_widen_two(f.fetches, w / kGroup)(sums + c0, x, panel, w * depth, f.K);
+            const WidenTwo widen = f.fetches ? widen_two_for<true>(w / kGroup) : widen_two_for<false>(w / kGroup);
+            widen(sums + c0, x, panel, w * depth, f.K);
             ++p;
         } else {
             row_product(f.widens, f.fetches, w / kGroup)(sums + c0, &x, 0, panel, w, f.K, false, nullptr);
