@@ -17,9 +17,10 @@ constexpr int kRowGrain = 2;  // rows that share the words across the batch
 
 FUSEDVAE_FN V multiply_add(V a, V b, V sum) { return dot2(a, b, sum); }
 
-FUSEDVAE_FN V load_saved(const Dgrad& g, int row, int c) {
-    return load_neighbours(g.saved_words.along + row * g.saved_words.ld_along + c / 2);
+FUSEDVAE_FN Saved saved_of(const Dgrad& g, const Tile& t) {
+    return {g.saved_words.along + t.b0 * g.saved_words.ld_along + t.c0 / 2, g.saved_words.ld_along};
 }
+FUSEDVAE_FN V load_saved(const Saved& s, int r, int c) { return load_neighbours(s.first + r * s.ld + (unsigned)c / 2); }
 
 // Rows b.. (even) + m, columns c.. + w, of what dgrad saved, and of where results go.
 FUSEDVAE_FN void fetch_saved(const Dgrad& g, int b, int m, int c, int w) {
@@ -42,17 +43,20 @@ FUSEDVAE_FN void store_words_of(const Words& out, int b, int m, int c, int n, Lo
         float* pair = out.across + (b + r) / 2 * out.ld_across + c;
         const bool two = r + 1 < m;
         int j = 0;  // whole stores: masked ones are slow, and loads that follow soon cannot be served from them
-        for (; j + kLanes <= n; j += kLanes) {
-            const V upper = load_row(r, j), lower = two ? load_row(r + 1, j) : set1(0.0f);
-            store_neighbours(first + j / 2, upper);
-            if (two) store_neighbours(second + j / 2, lower);
-            store(pair + j, join(upper, lower));
+        for (; j + kLanes <= n; j += kLanes, first += kLanes / 2, second += kLanes / 2, pair += kLanes) {
+            const V upper = load_row(r, j);
+            if (two) {
+                store_pair(first, second, pair, upper, load_row(r + 1, j));
+            } else {
+                store_neighbours(first, upper);
+                store(pair, join(upper, set1(0.0f)));
+            }
         }
         if (j < n) {
             const V upper = load_row(r, j), lower = two ? load_row(r + 1, j) : set1(0.0f);
-            store_eight_neighbours(first + j / 2, upper);
-            if (two) store_eight_neighbours(second + j / 2, lower);
-            store_eight(pair + j, join(upper, lower));
+            store_eight_neighbours(first, upper);
+            if (two) store_eight_neighbours(second, lower);
+            store_eight(pair, join(upper, lower));
         }
     }
 }
@@ -60,11 +64,14 @@ FUSEDVAE_FN void store_words_of(const Words& out, int b, int m, int c, int n, Lo
 FUSEDVAE_FN void store_words(const Words& out, const float* tile, int ld, int b, int m, int c, int n) {
     store_words_of(out, b, m, c, n, [&](int r, int j) { return load(tile + r * ld + j); });
 }
+// A tile's results, value(r, c) for kLanes of row r from its column c on.
+template <class Value>
+FUSEDVAE_FN void store_results(float*, ptrdiff_t, const Words& out, const Tile& t, int, Value value) {
+    store_words_of(out, t.b0, t.m, t.c0, t.w, value);
+}
 // Slopes are read by rows only.
-FUSEDVAE_FN void store_slope_words(const Words& out, const float* tile, int ld, int b, int m, int c, int n) {
-    for (int r = 0; r < m; ++r)
-        for (int j = 0; j < n; j += kLanes)
-            store_neighbours(out.along + (b + r) * out.ld_along + (c + j) / 2, load(tile + r * ld + j));
+FUSEDVAE_FN void store_slope(const Forward& f, int b, int c, V slope) {
+    store_neighbours(f.slope_words.along + b * f.slope_words.ld_along + c / 2, slope);
 }
 
 void to_words(const Words& out, const float* const* rows, int b0, int b1, int n) {

@@ -13,12 +13,13 @@ namespace {
 
 template <Activation A>
 FUSEDVAE_FN void finish_act_grad(const Dgrad& g, const Tile& t) {
-    for (int r = 0; r < t.m; ++r) {
-        float *values = t.values + r * t.w, *out = place(g.dx, (t.b0 + r) * g.ld + t.c0, values);
-        for (int c = 0; c < t.w; c += kLanes)
-            store(out + c, load(values + c) * slope_of<A>(load_saved(g, t.b0 + r, t.c0 + c)));
-    }
-    store_words(g.dx_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
+    const float* values = t.values;
+    const int w = t.w;
+    const Saved saved = saved_of(g, t);
+    store_results(
+        g.dx, g.ld, g.dx_words, t, t.c0 + w, [&](int r, int c) __attribute__((always_inline)) {
+            return load(values + r * w + c) * slope_of<A>(load_saved(saved, r, c));
+        });
 }
 void act_grad(const Dgrad& g, const Tile& t) {
     with_activation(g.activation, [&](auto a) { finish_act_grad<a.value>(g, t); });
@@ -32,23 +33,25 @@ void reparameterize_grad(const Dgrad& g, const Tile& t) {
     constexpr int kWidth = kMaxWidth > kLanes ? kMaxWidth : kLanes;
     float pairs[kBfloat16 ? kMaxRows * 2 * kWidth : 1];
     const V half = set1(0.5f);
-    for (int r = 0; r < t.m; ++r) {
-        const float* head = g.head + (t.b0 + r) * g.ld + 2 * t.c0;
-        const float* eps = g.eps + (t.b0 + r) * g.ld_eps + t.c0;
-        float* dx = place(g.dx, (t.b0 + r) * g.ld + 2 * t.c0, pairs + r * 2 * kWidth);
-        for (int j = 0; j < t.w && j < stored; j += kLanes) {
-            const int lower = valid_lanes(2 * n, 2 * j), upper = valid_lanes(2 * n, 2 * j + kLanes);
-            V mu, logvar, weight = set1(g.kl_weight);
-            unzip(load_part(head + 2 * j, lower), load_part(head + 2 * j + kLanes, upper), &mu, &logvar);
-            if (g.dim_weight) weight = weight * load_part(g.dim_weight + t.c0 + j, valid_lanes(n, j));
+    const ptrdiff_t ld = g.ld, ld_eps = g.ld_eps, ld_dx = kBfloat16 ? 2 * kWidth : ld;
+    for (int j = 0; j < t.w && j < stored; j += kLanes) {
+        const int lanes = valid_lanes(n, j), lower = valid_lanes(2 * n, 2 * j),
+                  upper = valid_lanes(2 * n, 2 * j + kLanes);
+        const int first_lanes = valid_lanes(2 * stored, 2 * j), second_lanes = valid_lanes(2 * stored, 2 * j + kLanes);
+        V weight = set1(g.kl_weight);
+        if (g.dim_weight) weight = weight * load_part(g.dim_weight + t.c0 + j, lanes);
+        const float *head = g.head + t.b0 * ld + 2 * (t.c0 + j), *eps = g.eps + t.b0 * ld_eps + t.c0 + j;
+        const float* values = t.values + j;
+        float* dx = place(g.dx, t.b0 * ld + 2 * t.c0, pairs) + 2 * j;
+        for (int r = 0; r < t.m; ++r, head += ld, eps += ld_eps, values += t.w, dx += ld_dx) {
+            V mu, logvar, first, second;
+            unzip(load_part(head, lower), load_part(head + kLanes, upper), &mu, &logvar);
             // A padded column's dz is zero, its pair too, and so are both gradients.
-            const V dz = load(t.values + r * t.w + j), sigma = exp(half * logvar);
-            const V from_z = dz * load_part(eps + j, valid_lanes(n, j)) * sigma,
-                    from_kl = weight * fma(sigma, sigma, set1(-1.0f));
-            V first, second;
+            const V dz = load(values), sigma = exp(half * logvar);
+            const V from_z = dz * load_part(eps, lanes) * sigma, from_kl = weight * fma(sigma, sigma, set1(-1.0f));
             zip(fma(weight, mu, dz), half * (from_z + from_kl), &first, &second);
-            store_lanes(dx + 2 * j, first, valid_lanes(2 * stored, 2 * j));
-            store_lanes(dx + 2 * j + kLanes, second, valid_lanes(2 * stored, 2 * j + kLanes));
+            store_lanes(dx, first, first_lanes);
+            store_lanes(dx + kLanes, second, second_lanes);
         }
     }
     store_words(g.dx_words, pairs, 2 * kWidth, t.b0, t.m, 2 * t.c0, 2 * stored);
@@ -124,11 +127,11 @@ FUSEDVAE_FN void column_sums(const Wgrad& g, int c, float* totals, float* square
 }
 template <bool kSquares>
 FUSEDVAE_FN void column_sums(const Wgrad& g, int c0, int w, float* totals, float* squares) {
-    constexpr int kAtOnce = kWidest > 1 ? 2 : 1;
-    int c = 0;
-    for (; c + kAtOnce * kGroup <= w; c += kAtOnce * kGroup)
-        column_sums<kSquares, kAtOnce>(g, c0 + c, totals + c, squares + c);
-    if (c < w) column_sums<kSquares, 1>(g, c0 + c, totals + c, squares + c);
+    if constexpr (kWidest >= 3)
+        if (w == 3 * kGroup) return column_sums<kSquares, 3>(g, c0, totals, squares);
+    if constexpr (kWidest >= 2)
+        if (w == 2 * kGroup) return column_sums<kSquares, 2>(g, c0, totals, squares);
+    column_sums<kSquares, 1>(g, c0, totals, squares);
 }
 
 // The gradients that belong to the columns themselves: the bias, and a variance per feature.

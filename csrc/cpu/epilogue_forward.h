@@ -15,34 +15,18 @@ constexpr int kMaxPairs = (kMaxWidth / 2 + kLanes - 1) / kLanes * kLanes;  // wh
 
 // ---- linear_act: y = act(x W + b) ------------------------------------------------------------------------------------
 
-// `w` columns of one row, of which `stored` exist in y (and slope, unless it is NULL).
-template <Activation A>
-FUSEDVAE_FN void finish_row(const float* sums, const float* bias, int w, int stored, float* y, float* slope) {
-    const int end = stored < w ? stored : w;
-    int c = 0;
-    for (; c + kLanes <= end; c += kLanes) {
-        V d = set1(1.0f);
-        store(y + c, activate<A>(load(sums + c) + load(bias + c), &d));
-        if (slope) store(slope + c, d);
-    }
-    if (c < end) {
-        V d = set1(1.0f);
-        store_part(y + c, activate<A>(load(sums + c) + load(bias + c), &d), end - c);
-        if (slope) store_part(slope + c, d, end - c);
-    }
-}
 template <Activation A>
 FUSEDVAE_FN void finish_linear_act(const Forward& f, const Tile& t) {
-    float slopes[kBfloat16 && saves_slope(A) ? kMaxRows * kMaxWidth : 1];
+    const float *values = t.values, *bias = f.bias + t.c0;
+    const int w = t.w;
     const bool keeps_slope = saves_slope(A) && (kBfloat16 ? f.slope_words.along : f.slope);
-    for (int r = 0; r < t.m; ++r) {
-        const ptrdiff_t row = (t.b0 + r) * f.ld + t.c0;
-        float* const sums = t.values + r * t.w;
-        finish_row<A>(sums, f.bias + t.c0, t.w, f.stored - t.c0, place(f.y, row, sums),
-                      keeps_slope ? place(f.slope, row, slopes + r * t.w) : nullptr);
-    }
-    store_words(f.y_words, t.values, t.w, t.b0, t.m, t.c0, t.w);
-    if (keeps_slope) store_slope_words(f.slope_words, slopes, t.w, t.b0, t.m, t.c0, t.w);
+    store_results(
+        f.y, f.ld, f.y_words, t, f.stored, [&](int r, int c) __attribute__((always_inline)) {
+            V slope;
+            const V y = activate<A>(load(values + r * w + c) + load(bias + c), &slope);
+            if (keeps_slope) store_slope(f, t.b0 + r, t.c0 + c, slope);
+            return y;
+        });
 }
 void linear_act(const Forward& f, const Tile& t) {
     with_activation(f.activation, [&](auto a) { finish_linear_act<a.value>(f, t); });
@@ -54,9 +38,9 @@ void linear_act(const Forward& f, const Tile& t) {
 void reparameterize_kl(const Forward& f, const Tile& t, int panel) {
     const int j0 = t.c0 / 2, d = t.w / 2, rest = f.N / 2 - j0, n = rest < d ? rest : d;  // dimensions of this tile
     constexpr int kMost = kMaxRows * kMaxPairs;
-    float eps[kMost + kLanes] = {}, codes[kMost + kLanes], kl[kMost + kLanes];  // room for whole registers
+    float eps[kMost + kLanes], codes[kMost + kLanes], kl[kMost + kLanes];  // room for whole registers
     for (int r = 0; r < t.m; ++r)  // in this order: zeros that a row puts into the next one's place are overwritten
-        for (int j = 0; j < n; j += kLanes)
+        for (int j = 0; j < d; j += kLanes)
             store(eps + r * d + j, load_part(f.eps + (t.b0 + r) * f.ld_eps + j0 + j, valid_lanes(n, j)));
     for (int r = 0; r < t.m; ++r) {
         float *row = t.values + r * t.w, *head = f.head + (t.b0 + r) * f.ld + t.c0;

@@ -16,7 +16,8 @@ constexpr int kRowGrain = 1;  // rows that may not be parted by tiles
 
 FUSEDVAE_FN V multiply_add(V a, V b, V sum) { return fma(a, b, sum); }
 
-FUSEDVAE_FN V load_saved(const Dgrad& g, int row, int c) { return load(g.saved + row * g.ld + c); }
+FUSEDVAE_FN Saved saved_of(const Dgrad& g, const Tile& t) { return {g.saved + t.b0 * g.ld + t.c0, g.ld}; }
+FUSEDVAE_FN V load_saved(const Saved& s, int r, int c) { return load(s.first + r * s.ld + c); }
 
 // Rows b.. + m, columns c.. + w, of what dgrad saved, and of where results go.
 FUSEDVAE_FN void fetch_saved(const Dgrad& g, int b, int m, int c, int w) {
@@ -29,7 +30,22 @@ FUSEDVAE_FN void fetch_results(const float* out, ptrdiff_t ld, const Words&, int
 // Where an epilogue leaves a row of results: at its offset in the matrix (NULL: nobody wants it), not in the scratch tile.
 FUSEDVAE_FN float* place(float* matrix, ptrdiff_t offset, float*) { return matrix ? matrix + offset : nullptr; }
 FUSEDVAE_FN void store_words(const Words&, const float*, int, int, int, int, int) {}
-FUSEDVAE_FN void store_slope_words(const Words&, const float*, int, int, int, int, int) {}
+
+// A tile's results, value(r, c) for kLanes of row r from its column c on, into a matrix of `columns`.
+template <class Value>
+FUSEDVAE_FN void store_results(float* out, ptrdiff_t ld, const Words&, const Tile& tile, int columns, Value value) {
+    const Tile t = tile;  // of its own, which no store through `out` can change, so that it stays in registers
+    const int end = columns - t.c0 < t.w ? columns - t.c0 : t.w;
+    float* row = out + t.b0 * ld + t.c0;
+    for (int r = 0; r < t.m; ++r, row += ld) {
+        int c = 0;
+        for (; c + kLanes <= end; c += kLanes) store(row + c, value(r, c));
+        if (c < end) store_part(row + c, value(r, c), end - c);
+    }
+}
+FUSEDVAE_FN void store_slope(const Forward& f, int b, int c, V slope) {
+    store_lanes(f.slope + b * f.ld + c, slope, valid_lanes(f.stored, c));
+}
 void to_words(const Words&, const float* const*, int, int, int) {}
 
 // One step of the sums over the batch of dY and of its squares.

@@ -15,6 +15,11 @@ struct Tile {       // rows b0.. and columns c0.. of the matrix
     int b0, m, c0, w;
 };
 
+struct Saved {  // what dgrad reads of a tile beside its product: act' or y, in the type that it was stored in
+    const float* first;
+    ptrdiff_t ld;
+};
+
 FUSEDVAE_FN int valid_lanes(int columns, int c) {
     const int rest = columns - c;
     return rest >= kLanes ? kLanes : rest > 0 ? rest : 0;

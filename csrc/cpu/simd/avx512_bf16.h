@@ -24,6 +24,16 @@ FUSEDVAE_FN V join(V low, V high) {
     const __m512i l = _mm512_cvtepu16_epi32(to_bf16(low)), h = _mm512_cvtepu16_epi32(to_bf16(high));
     return {_mm512_castsi512_ps(_mm512_or_si512(l, _mm512_slli_epi32(h, 16)))};
 }
+// Both rows' neighbours, and their join.
+FUSEDVAE_FN void store_pair(float* first, float* second, float* joined, V low, V high) {
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(high.v, low.v);
+    const __m512i step = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    // 0, 16, 1, 17, ..
+    const __m512i at = _mm512_or_si512(step, _mm512_slli_epi32(_mm512_add_epi32(step, _mm512_set1_epi32(16)), 16));
+    _mm256_storeu_si256((__m256i*)first, _mm512_castsi512_si256(both));
+    _mm256_storeu_si256((__m256i*)second, _mm512_extracti64x4_epi64(both, 1));
+    _mm512_storeu_si512(joined, _mm512_permutexvar_epi16(at, both));
+}
 // kLanes values from words of neighbours.
 FUSEDVAE_FN V load_neighbours(const float* words) {
     const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)words));
