@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // What the kernels' loops leave open, for bfloat16: one step along the inner dimension is a word of two neighbours, results
-// wait in the scratch tile until both copies that the next products read are made of them, and the optimiser's epilogue
-// makes the words of the weights. float32.h answers the same for floats.
+// become both copies that the next products read, two rows at a time (those of likelihoods wait in the scratch tile), and
+// the optimiser's epilogue makes the words of the weights. float32.h answers the same for floats.
 #pragma once
 #include "../layer/gemm.h"
 #include "fetch.h"

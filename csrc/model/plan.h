@@ -2,9 +2,9 @@
 //
 // Who does what in a step. Two ways to share the work among threads, with the same bits:
 //
-//     by columns  each thread owns the same range of a layer's output columns in forward, dW and update, so that a weight
-//                 stays in one core's cache; a barrier per layer. Shares are equal: they end within a panel, part of
-//                 whose rows (of the batch; for dW, of the weights) goes to the next thread
+//     by columns  each thread owns a range of a layer's output columns in forward, and nearly the same one in dW and update,
+//                 so that a weight stays in one core's cache; a barrier per layer. Shares are equal, dW's in cost: they end
+//                 within a panel, part of whose rows (of the batch; for dW, of the weights) goes to the next thread
 //     by rows     each thread takes a block of batch rows through forward, loss and dX without a barrier; then one
 //                 barrier, then dW by tiles. Where dW is a sum of splits, each thread has computed its own rows' before
 //                 the barrier
