@@ -37,11 +37,9 @@ FUSEDVAE_FN void store_results(float* out, ptrdiff_t ld, const Words&, const Til
     const Tile t = tile;  // of its own, which no store through `out` can change, so that it stays in registers
     const int end = columns - t.c0 < t.w ? columns - t.c0 : t.w;
     float* row = out + t.b0 * ld + t.c0;
-    for (int r = 0; r < t.m; ++r, row += ld) {
-        int c = 0;
-        for (; c + kLanes <= end; c += kLanes) store(row + c, value(r, c));
-        if (c < end) store_part(row + c, value(r, c), end - c);
-    }
+    for (int r = 0; r < t.m; ++r, row += ld)
+        store_row(
+            row, end, [&](int c) __attribute__((always_inline)) { return value(r, c); });
 }
 FUSEDVAE_FN void store_slope(const Forward& f, int b, int c, V slope) {
     store_lanes(f.slope + b * f.ld + c, slope, valid_lanes(f.stored, c));

@@ -65,15 +65,6 @@ Product row_product(bool widens, bool fetches, int groups) {
     return forward_product(widens, groups, 1);
 }
 
-// `stored` columns of one row.
-template <Activation A>
-FUSEDVAE_FN void finish_row(const float* sums, const float* bias, int stored, float* y) {
-    V slope;
-    int c = 0;
-    for (; c + kLanes <= stored; c += kLanes) store(y + c, activate<A>(load(sums + c) + load(bias + c), &slope));
-    if (c < stored) store_part(y + c, activate<A>(load(sums + c) + load(bias + c), &slope), stored - c);
-}
-
 // One row: all sums of the layer first, then its activation once. One panel after the other is enough for floats: what
 // does not wait for memory overlaps anyway (two to four panels at once gained nothing, neither in L1 nor from L3; measured
 // on Zen 5). A word feeds two multiply-adds of one chain, so that panels of words are taken in twos: 24.4 us against 28.9 on
@@ -91,7 +82,14 @@ void forward_row(const Forward& f, const float* x, float* sums, float* y) {
             row_product(f.widens, f.fetches, w / kGroup)(sums + c0, &x, 0, panel, w, f.K, false, nullptr);
         }
     }
-    with_activation(f.activation, [&](auto a) { finish_row<a.value>(sums, f.bias, f.stored, y); });
+    const float* bias = f.bias;
+    with_activation(f.activation, [&](auto a) {
+        store_row(
+            y, f.stored, [&](int c) __attribute__((always_inline)) {
+                V slope;  // which inference leaves alone
+                return activate<a.value>(load(sums + c) + load(bias + c), &slope);
+            });
+    });
 }
 
 // One row's head apart. Returns its KL.

@@ -28,6 +28,13 @@ FUSEDVAE_FN void store_lanes(float* p, V a, int n) {  // whole where it can be: 
     if (n == kLanes) return store(p, a);
     if (n > 0) store_part(p, a, n);
 }
+// n columns of a row, value(c) for kLanes of them.
+template <class Value>
+FUSEDVAE_FN void store_row(float* row, int n, Value value) {
+    int c = 0;
+    for (; c + kLanes <= n; c += kLanes) store(row + c, value(c));
+    if (c < n) store_part(row + c, value(c), n - c);
+}
 
 }  // namespace
 }  // namespace fusedvae
