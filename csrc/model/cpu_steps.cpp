@@ -34,6 +34,8 @@ class CpuSteps : public Steps {
             batch.index = index_.data() + first;
             batch.B = static_cast<int>(std::min(size, rows - first));
             batch.check = rows_->streamed;
+            batch.next = batch.index + batch.B;
+            batch.next_B = static_cast<int>(std::min(size, rows - first - batch.B));
             if (!take(batch, done + i, losses + i)) return i;
         }
         return count;

@@ -13,6 +13,7 @@ namespace fusedvae {
 namespace {
 
 constexpr int64_t kNormChunk = 16384;  // floats per partial sum of the gradient's norm: fixed, whatever the threads
+constexpr int64_t kLineBytes = 64, kFetchedBytes = 256;  // of a row: what follows the processor fetches by itself
 
 size_t z(int64_t i) { return static_cast<size_t>(i); }
 
@@ -101,14 +102,33 @@ void Step::weigh_dimensions(const Team& team, const Batch& batch) {
     team.meet();
 }
 
-void Step::backward(const Team& team) {
+void Step::backward(const Team& team, const Batch& batch) {
     for (size_t l = dgrad_.size() - 1; l > 0; --l) {
+        fetch_next(team, batch, l);
         multiply_own_splits(team, l);
         for (const Plan::Block& k : plan_->dgrad[l][z(team.thread)]) backend_.dgrad(dgrad_[l], k.b0, k.b1, k.p0, k.p1);
         if (plan_->by_columns) team.meet();
     }
+    fetch_next(team, batch, 0);
     multiply_own_splits(team, 0);
     if (!plan_->by_columns) team.meet();
+}
+
+// Rows in random order are nowhere near, and nobody but the caller knows which come next: a layer's share of those that
+// this thread will read.
+void Step::fetch_next(const Team& team, const Batch& batch, size_t l) const {
+    if (!batch.next) return;
+    const bool reads_all = plan_->by_columns && batch.x->direct() && !backend_.bfloat16;
+    const Range mine = reads_all ? Range{0, batch.next_B} : plan_->rows[z(team.thread)];
+    const int64_t first = mine.first, count = std::min<int64_t>(mine.last, batch.next_B) - first;
+    const int64_t bytes = std::min(batch.x->columns * value_bytes(batch.x->type), kFetchedBytes);
+    if (count <= 0) return;
+    const Range now = share(count, 1, static_cast<int>(l), static_cast<int>(forward_.size()));
+    for (int64_t b = first + now.first; b < first + now.last; ++b) {
+        const unsigned char* row = batch.x->row(batch.next[b]);
+        for (int64_t i = 0; i < bytes; i += kLineBytes) __builtin_prefetch(row + i, 0, 2);
+        __builtin_prefetch(row + bytes - 1, 0, 2);  // in one line more, where the row begins within one
+    }
 }
 
 // dW's products over a thread's own parts of the batch, and their sum in the place of the first.
@@ -232,7 +252,7 @@ bool Step::pass(Lease& lease, Way way, const Batch& batch, const float* paramete
         sum_rows(team);
         if (batch.free_bits > 0.0) weigh_dimensions(team, batch);
         if (!destination) return;
-        backward(team);
+        backward(team, batch);
         const fvae_losses found = losses(batch);
         const bool finite = std::isfinite(found.loss);
         if (team.thread == 0) losses_ = found, finite_ = finite;

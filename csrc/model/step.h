@@ -21,8 +21,10 @@ struct Batch {
     int B;
     Noise noise;
     double beta;
-    double free_bits;  // 0: none
-    bool check;        // look at the values first (memory maps are not read ahead)
+    double free_bits;      // 0: none
+    bool check;            // look at the values first (memory maps are not read ahead)
+    const uint32_t* next;  // (next_B) the rows of x that the step after this one will read; NULL: not known
+    int next_B;
 };
 
 // Where the gradients go. epilogue: store into `gradient`, or sgd or adam in place on `parameters`.
@@ -86,7 +88,8 @@ class Step {
     void forward(const Team& team);
     void sum_rows(const Team& team);
     void weigh_dimensions(const Team& team, const Batch& batch);
-    void backward(const Team& team);
+    void backward(const Team& team, const Batch& batch);
+    void fetch_next(const Team& team, const Batch& batch, size_t layer) const;
     void multiply_own_splits(const Team& team, size_t layer);
     void update(const Team& team, const Destination& destination);
     void apply_clipped(const Team& team, const Destination& destination);
