@@ -114,15 +114,23 @@ std::vector<uint32_t> Trainer::order(int64_t rows) const {
     for (size_t i = 0; i < index.size(); ++i) index[i] = static_cast<uint32_t>(i);
     if (!options_.shuffle) return index;
     const Stream stream = make_stream(options_.seed, static_cast<uint64_t>(state_.epoch), kShuffle);
-    uint32_t words[4];
-    for (size_t i = index.size(); i > 1; --i) {
-        const size_t draw = index.size() - i;  // two draws from each four words
-        if (draw % 2 == 0) {
+    // Places are drawn and fetched some time before they are swapped: in random order each swap would wait for memory.
+    constexpr size_t kAhead = 64;  // even: two draws from each four words
+    size_t places[kAhead];
+    for (size_t left = index.size(), ahead; left > 1; left -= ahead) {
+        ahead = std::min(left - 1, kAhead);
+        for (size_t k = 0; k < ahead; k += 2) {
+            const size_t draw = index.size() - left + k;
             const uint32_t counter[4] = {static_cast<uint32_t>(draw / 2), 0, stream.step, stream.step_purpose};
+            uint32_t words[4];
             philox4x32(counter, stream.key, words);
+            for (size_t i = 0; i < 2; ++i) {
+                const uint64_t bits = (uint64_t{words[2 * i + 1]} << 32) | words[2 * i];
+                places[k + i] = static_cast<size_t>(bits % (left - k - i));
+                __builtin_prefetch(&index[places[k + i]], 1);
+            }
         }
-        const uint64_t bits = (uint64_t{words[2 * (draw % 2) + 1]} << 32) | words[2 * (draw % 2)];
-        std::swap(index[i - 1], index[static_cast<size_t>(bits % i)]);
+        for (size_t k = 0; k < ahead; ++k) std::swap(index[left - k - 1], index[places[k]]);
     }
     return index;
 }

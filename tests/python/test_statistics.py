@@ -279,6 +279,23 @@ def test_every_epoch_is_another_permutation_of_the_rows():
     assert np.any(orders(rows=100, epochs=1, seed=2) != order[:1])
 
 
+def fisher_yates(rows, epoch, seed):
+    """The order that philox.h's kShuffle stream gives: two draws of 64 bits from each counter."""
+    order = list(range(rows))
+    for draw, left in enumerate(range(rows, 1, -1)):
+        words = fv.kernels.philox([draw // 2, 0, epoch, 1], [seed, 0])
+        low, high = (int(word) for word in words[2 * (draw % 2) : 2 * (draw % 2) + 2])
+        place = (high << 32 | low) % left
+        order[left - 1], order[place] = order[place], order[left - 1]
+    return order
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 64, 65, 66, 128, 129, 200])  # places are drawn 64 at a time
+def test_the_order_is_fisher_and_yates(rows):
+    expected = [fisher_yates(rows, epoch, seed=7) for epoch in range(2)]
+    np.testing.assert_array_equal(orders(rows=rows, epochs=2, seed=7), expected)
+
+
 def test_without_shuffle_rows_come_in_order():
     np.testing.assert_array_equal(orders(rows=9, epochs=3, shuffle=False), np.tile(np.arange(9), (3, 1)))
 
